@@ -1,0 +1,10 @@
+//! InnoDB tablespace files: page identity, page sizes, flags, checksums, space headers, and which
+//! files make up a data directory.
+//!
+//! Knows no server, no thread and no option. Formats are those of MariaDB 10.5 to 13.x.
+
+#![forbid(unsafe_code)]
+
+pub mod lsn;
+
+pub use lsn::{Lsn, PageId, PageNo, SpaceId};

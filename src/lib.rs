@@ -1,0 +1,5 @@
+//! Physical backups of MariaDB: order of steps, policy, messages. Formats of the server's files
+//! stand in the crates `innodb`, `redo` and `aria`; talking to the server in `mdl`.
+
+pub mod options;
+pub mod report;

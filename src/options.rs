@@ -1,0 +1,106 @@
+//! Validated options: the only form in which the rest of the program sees the command line and
+//! the option files.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use mdl::session::ConnectOptions;
+
+/// What to do.
+#[derive(Clone)]
+pub enum Command {
+    /// `--backup`
+    Backup(BackupOptions),
+    /// `--prepare`
+    Prepare(PrepareOptions),
+    /// `--copy-back`, `--move-back`
+    Restore(RestoreOptions),
+}
+
+/// Options of `--backup`.
+#[derive(Clone)]
+pub struct BackupOptions {
+    /// Name the program was called by, for messages and the info file.
+    pub tool_name: String,
+    /// The command line without passwords, for the info file.
+    pub tool_command: String,
+    /// Where the backup goes.
+    pub target_dir: PathBuf,
+    /// How to reach the server.
+    pub connection: ConnectOptions,
+    /// `--datadir`; only compared with the server's, which wins.
+    pub datadir: Option<PathBuf>,
+    /// Copy threads.
+    pub parallel: NonZeroUsize,
+    /// Upper bound of page reads, in units of 10 MiB a second; never applies to the redo log.
+    pub throttle: Option<u32>,
+    /// Folder for temporary files.
+    pub tmpdir: PathBuf,
+    /// Wanted limit of open files.
+    pub open_files_limit: Option<u64>,
+    /// Seconds to wait for a lock before giving up; absent: for ever.
+    pub lock_wait_timeout: Option<u64>,
+    /// `--check-privileges`
+    pub check_privileges: bool,
+    /// `--verbose`
+    pub verbose: bool,
+}
+
+/// Options of `--prepare`.
+#[derive(Clone)]
+pub struct PrepareOptions {
+    /// Name the program was called by.
+    pub tool_name: String,
+    /// The backup.
+    pub target_dir: PathBuf,
+    /// Threads; absent: as many as there are processors.
+    pub parallel: Option<NonZeroUsize>,
+    /// Bytes of memory to use; absent: chosen from free memory and log size.
+    pub use_memory: Option<u64>,
+    /// Wanted limit of open files.
+    pub open_files_limit: Option<u64>,
+    /// `--verbose`
+    pub verbose: bool,
+}
+
+/// Options of `--copy-back` and `--move-back`. Directories are absolute.
+#[derive(Clone)]
+pub struct RestoreOptions {
+    /// Name the program was called by.
+    pub tool_name: String,
+    /// The backup.
+    pub target_dir: PathBuf,
+    /// Copy, or move.
+    pub mode: RestoreMode,
+    /// Where the data goes.
+    pub datadir: PathBuf,
+    /// `innodb_data_home_dir`; absent: the data directory.
+    pub innodb_data_home_dir: Option<PathBuf>,
+    /// `innodb_data_file_path`; absent: that of the backup.
+    pub innodb_data_file_path: Option<String>,
+    /// `innodb_undo_directory`; absent: the data directory.
+    pub innodb_undo_directory: Option<PathBuf>,
+    /// `innodb_log_group_home_dir`; absent: the data directory.
+    pub innodb_log_group_home_dir: Option<PathBuf>,
+    /// `aria_log_dir_path`; absent: the data directory.
+    pub aria_log_dir_path: Option<PathBuf>,
+    /// Name under which a dump of the buffer pool is restored; absent: it is not.
+    pub innodb_buffer_pool_filename: Option<String>,
+    /// Threads.
+    pub parallel: NonZeroUsize,
+    /// `--force-non-empty-directories`
+    pub force_non_empty_directories: bool,
+    /// `--force-unprepared`
+    pub force_unprepared: bool,
+    /// `--verbose`
+    pub verbose: bool,
+}
+
+/// How a backup is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreMode {
+    /// The backup stays.
+    Copy,
+    /// The backup's files become the data.
+    Move,
+}
