@@ -5,6 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
+pub mod fsp;
+pub mod header;
+pub mod mtr;
 pub mod record;
+mod ring;
+mod varint;
 
+pub use error::{Malformed, RedoError};
 pub use innodb::{Lsn, PageId, PageNo, SpaceId};
+pub use ring::Ring;

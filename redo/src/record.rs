@@ -2,8 +2,18 @@
 //!
 //! A record is a type byte, an optional length, and a payload; see `mtr0types.h`. This module
 //! turns the records of one mini-transaction into [`Record`]s with absolute page ids and offsets.
+//!
+//! ```text
+//! type byte   bit 7: same page as the record before (before the first page record: file record)
+//!             bits 6..4: type; bits 3..0: bytes that follow, 0: a length follows
+//! page id     unless same page: tablespace id, page number
+//! payload     by type; offsets of WRITE, MEMSET, MEMMOVE count from the end of the change before
+//! ```
 
 use innodb::{Lsn, PageId, SpaceId};
+
+use crate::mtr::Frame;
+use crate::{Malformed, RedoError, varint};
 
 /// One record with its page id and offsets resolved (the log abbreviates both).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,4 +158,308 @@ pub enum FileRecord<'a> {
     Checkpoint(Lsn),
     /// Nothing.
     Padding,
+}
+
+// Bits 6..4 of the type byte, for page records (`mrec_type_t`).
+pub(crate) const FREE_PAGE: u8 = 0x00;
+pub(crate) const INIT_PAGE: u8 = 0x10;
+pub(crate) const EXTENDED: u8 = 0x20;
+const WRITE: u8 = 0x30;
+const MEMSET: u8 = 0x40;
+const MEMMOVE: u8 = 0x50;
+pub(crate) const RESERVED: u8 = 0x60;
+pub(crate) const OPTION: u8 = 0x70;
+/// The subtype of `EXTENDED` that cuts a tablespace (`mrec_ext_t`).
+pub(crate) const TRIM_PAGES: u8 = 10;
+
+// Bits 6..4 of the type byte, for file records (`mfile_type_t`).
+const FILE_CREATE: u8 = 0x00;
+const FILE_DELETE: u8 = 0x10;
+const FILE_RENAME: u8 = 0x20;
+const FILE_MODIFY: u8 = 0x30;
+const FILE_CHECKPOINT: u8 = 0x70;
+
+/// The largest page. Whether a change fits into a page of its tablespace is known when applied.
+const PAGE_LEN_MAX: u32 = 1 << 16;
+/// Changes begin behind the first 8 bytes: checksum and page number are not logged.
+const OFFSET_MIN: u32 = 8;
+/// Where the offset of the record after an `INIT_PAGE` or `EXTENDED` counts from (page type).
+const AFTER_INIT: u32 = 24;
+
+/// Decodes a run of records that begins with one that names its page, or with a file record:
+/// the bytes of a [`crate::mtr::Run`], or all records of a mini-transaction. `lsn` is the position
+/// of the first byte, for messages.
+pub fn decode_run(bytes: &[u8], lsn: Lsn) -> Records<'_> {
+    Records { rest: bytes, lsn, page: None, last: None }
+}
+
+/// Iterator over the records of a run or a mini-transaction. Ends after the first error.
+#[derive(Debug, Clone)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    /// Position of `rest`.
+    lsn: Lsn,
+    /// Page of the record before; none before the first page record.
+    page: Option<PageId>,
+    /// What the next offset counts from; none where no offset can follow.
+    last: Option<u32>,
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, RedoError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&first, _) = self.rest.split_first()?;
+        let lsn = self.lsn;
+        let record = self.split_record().and_then(|payload| {
+            let more = !self.rest.is_empty();
+            self.record(first, payload, more)
+        });
+        Some(record.map_err(|cause| {
+            self.rest = &[];
+            RedoError { lsn, cause }
+        }))
+    }
+}
+
+impl<'a> Records<'a> {
+    /// Takes one record off; what is left of it after type and length.
+    fn split_record(&mut self) -> Result<&'a [u8], Malformed> {
+        let frame = Frame::of(self.rest).map_err(|_| Malformed::Integer)?;
+        let (record, rest) = self.rest.split_at_checked(frame.len).ok_or(Malformed::Overrun)?;
+        self.lsn = self.lsn.checked_add(frame.len as u64).ok_or(Malformed::Overrun)?;
+        self.rest = rest;
+        record.get(frame.header_len..).ok_or(Malformed::Overrun)
+    }
+
+    fn record(
+        &mut self,
+        first: u8,
+        payload: &'a [u8],
+        more: bool,
+    ) -> Result<Record<'a>, Malformed> {
+        let (kind, same_page) = (first & 0x70, first & 0x80 != 0);
+        let (page, payload) = match self.page {
+            None if same_page => return file_record(first, payload, more).map(Record::File),
+            Some(_) if same_page && kind <= INIT_PAGE => return Err(Malformed::SamePage),
+            Some(page) if same_page => (page, payload),
+            _ => {
+                self.last = Some(0);
+                page_id(payload)?
+            }
+        };
+        self.page = Some(page);
+        let mut cursor = Cursor { bytes: payload, first };
+        let (record, last) = match kind {
+            FREE_PAGE => (cursor.end(Record::FreePage(page))?, None),
+            INIT_PAGE => (cursor.end(Record::InitPage(page))?, Some(AFTER_INIT)),
+            EXTENDED if payload == [TRIM_PAGES] && !same_page => (Record::TrimPages(page), None),
+            EXTENDED if page.page_no.0 < 3 => return Err(Malformed::Page(page.page_no.0)),
+            EXTENDED if self.last.is_none() => return Err(Malformed::SamePage),
+            EXTENDED => (Record::Extended(page, cursor.extended()?), Some(AFTER_INIT)),
+            RESERVED | OPTION => (Record::Ignored(page), self.last),
+            WRITE | MEMSET | MEMMOVE => {
+                let (record, end) = cursor.change(page, kind, self.last)?;
+                (record, Some(end))
+            }
+            _ => return Err(Malformed::Type(first)),
+        };
+        self.last = last;
+        Ok(record)
+    }
+}
+
+/// Takes the page id at the start of a page record's payload.
+#[inline]
+pub(crate) fn page_id(payload: &[u8]) -> Result<(PageId, &[u8]), Malformed> {
+    let (space, rest) = varint::take(payload).map_err(|_| Malformed::Integer)?;
+    let (page_no, rest) = varint::take(rest).map_err(|_| Malformed::Integer)?;
+    Ok((PageId::new(space, page_no), rest))
+}
+
+/// Whether this is the payload, after the page id, of an `OPTION` record with a page checksum:
+/// written by debug builds, without effect on the page.
+#[inline]
+pub(crate) fn is_page_checksum(payload: &[u8]) -> bool {
+    matches!(payload, [0, _, _, _, _])
+}
+
+/// The tablespace of a file record, as the page id with number 0. `f1 00` has no page number.
+pub(crate) fn file_space(kind: u8, payload: &[u8]) -> Result<PageId, Malformed> {
+    if kind == FILE_CHECKPOINT && payload == [0] {
+        return Ok(PageId::new(0, 0));
+    }
+    page_id(payload).map(|(page, _)| page)
+}
+
+fn file_record(first: u8, payload: &[u8], more: bool) -> Result<FileRecord<'_>, Malformed> {
+    let kind = first & 0x70;
+    if kind == FILE_CHECKPOINT && payload == [0] {
+        return Ok(FileRecord::Padding);
+    }
+    let (page, rest) = page_id(payload)?;
+    if page.page_no.0 != 0 {
+        return Err(Malformed::File);
+    }
+    if kind == FILE_CHECKPOINT {
+        return checkpoint_record(first, page.space, rest, more);
+    }
+    if page.space == SpaceId::SYSTEM {
+        return Err(Malformed::File);
+    }
+    let space = page.space;
+    match kind {
+        FILE_CREATE => Ok(FileRecord::Create { space, name: file_name(rest)? }),
+        FILE_DELETE => Ok(FileRecord::Delete { space, name: file_name(rest)? }),
+        FILE_MODIFY => Ok(FileRecord::Modify { space, name: file_name(rest)? }),
+        FILE_RENAME => {
+            let mut names = rest.splitn(2, |&b| b == 0);
+            let (Some(from), Some(to)) = (names.next(), names.next()) else {
+                return Err(Malformed::File);
+            };
+            Ok(FileRecord::Rename { space, from: file_name(from)?, to: file_name(to)? })
+        }
+        _ => Err(Malformed::Type(first)),
+    }
+}
+
+fn checkpoint_record(
+    first: u8,
+    space: SpaceId,
+    rest: &[u8],
+    more: bool,
+) -> Result<FileRecord<'_>, Malformed> {
+    if space != SpaceId::SYSTEM {
+        return Err(Malformed::File);
+    }
+    match <[u8; 8]>::try_from(rest) {
+        Ok(_) if more => Err(Malformed::CheckpointNotLast),
+        Ok(lsn) => Ok(FileRecord::Checkpoint(Lsn(u64::from_be_bytes(lsn)))),
+        Err(_) if rest.iter().all(|&b| b == 0) => Ok(FileRecord::Padding),
+        Err(_) => Err(Malformed::Length(first)),
+    }
+}
+
+/// Checks a file name as the server does: no NUL, and the suffix of a tablespace.
+fn file_name(name: &[u8]) -> Result<&[u8], Malformed> {
+    let valid = name.ends_with(b".ibd") && !name.contains(&0);
+    if valid { Ok(name) } else { Err(Malformed::File) }
+}
+
+/// The payload of a page record after the page id; every `take` is checked.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    /// Type byte of the record, for messages.
+    first: u8,
+}
+
+impl<'a> Cursor<'a> {
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let (&byte, rest) = self.bytes.split_first().ok_or(Malformed::Length(self.first))?;
+        self.bytes = rest;
+        Ok(byte)
+    }
+
+    fn varint(&mut self) -> Result<u32, Malformed> {
+        let (value, rest) = varint::take(self.bytes).map_err(|_| Malformed::Integer)?;
+        self.bytes = rest;
+        Ok(value)
+    }
+
+    /// An offset or length in a page; 4 and 5 bytes are not accepted by the server.
+    fn short_varint(&mut self) -> Result<u32, Malformed> {
+        match self.bytes {
+            [0xe0..=0xff, ..] => Err(Malformed::Integer),
+            _ => self.varint(),
+        }
+    }
+
+    /// All that is left.
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// `value`, if nothing is left.
+    fn end<T>(&self, value: T) -> Result<T, Malformed> {
+        if self.bytes.is_empty() { Ok(value) } else { Err(Malformed::Length(self.first)) }
+    }
+
+    /// `WRITE`, `MEMSET` or `MEMMOVE`, and the end of the changed range.
+    fn change(
+        &mut self,
+        page: PageId,
+        kind: u8,
+        last: Option<u32>,
+    ) -> Result<(Record<'a>, u32), Malformed> {
+        let last = last.ok_or(Malformed::SamePage)?;
+        let offset = last.checked_add(self.short_varint()?).ok_or(Malformed::Integer)?;
+        if kind == WRITE {
+            let data = self.rest();
+            let len = u32::try_from(data.len()).map_err(|_| Malformed::Length(self.first))?;
+            let end = range_end(offset, len)?;
+            return Ok((Record::Write { page, offset, data }, end));
+        }
+        let len = self.short_varint()?;
+        let end = range_end(offset, len)?;
+        if kind == MEMSET {
+            let pattern = self.rest();
+            let pattern_len = u32::try_from(pattern.len()).unwrap_or(u32::MAX);
+            if pattern.is_empty() || pattern_len > len {
+                return Err(Malformed::Length(self.first));
+            }
+            return Ok((Record::Memset { page, offset, len, pattern }, end));
+        }
+        let distance = self.short_varint()?;
+        let back = distance % 2 == 1;
+        let distance = (distance >> 1) + 1;
+        let source = if back { offset.checked_sub(distance) } else { offset.checked_add(distance) };
+        let source = source.ok_or(Malformed::Range { offset, len })?;
+        range_end(source, len)?;
+        self.end((Record::Memmove { page, offset, len, source }, end))
+    }
+
+    fn extended(&mut self) -> Result<Extended<'a>, Malformed> {
+        match self.byte()? {
+            0 => self.end(Extended::InitRowFormatRedundant),
+            1 => self.end(Extended::InitRowFormatDynamic),
+            2 => self.end(Extended::UndoInit),
+            3 => Ok(Extended::UndoAppend(self.rest())),
+            4 => self.insert(InsertKind::HeapRedundant),
+            5 => self.insert(InsertKind::ReuseRedundant),
+            6 => self.insert(InsertKind::HeapDynamic),
+            7 => self.insert(InsertKind::ReuseDynamic),
+            8 => {
+                let prev = self.varint()?;
+                self.end(Extended::DeleteRowFormatRedundant { prev })
+            }
+            9 => {
+                let (prev, hdr_size, data_size) = (self.varint()?, self.varint()?, self.varint()?);
+                self.end(Extended::DeleteRowFormatDynamic { prev, hdr_size, data_size })
+            }
+            // In a record that does not name its page, or with more bytes.
+            TRIM_PAGES => Err(Malformed::Length(self.first)),
+            other => Err(Malformed::Subtype(other)),
+        }
+    }
+
+    fn insert(&mut self, kind: InsertKind) -> Result<Extended<'a>, Malformed> {
+        Ok(Extended::Insert {
+            kind,
+            prev: self.varint()?,
+            shift: if kind == InsertKind::ReuseDynamic { self.varint()? } else { 0 },
+            enc: self.varint()?,
+            hdr_copy: self.varint()?,
+            data_copy: self.varint()?,
+            literal: self.rest(),
+        })
+    }
+}
+
+/// End of a range of at least one byte that lies in a page behind its first 8 bytes.
+fn range_end(offset: u32, len: u32) -> Result<u32, Malformed> {
+    let end = offset.checked_add(len).filter(|&end| end <= PAGE_LEN_MAX);
+    match end {
+        Some(end) if offset >= OFFSET_MIN && len > 0 => Ok(end),
+        _ => Err(Malformed::Range { offset, len }),
+    }
 }

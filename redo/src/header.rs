@@ -1,0 +1,346 @@
+//! The first 12288 bytes of a log file: format, first LSN, creator, checkpoints (10.8 and later).
+//!
+//! ```text
+//!     0  format, 0, first LSN, creator, encryption parameters, zeros; CRC-32C at 508
+//!  4096  checkpoint slot 1: LSN, end LSN, zeros, CRC-32C; 64 bytes
+//!  8192  checkpoint slot 2
+//! 12288  mini-transactions (see the module `mtr`)
+//! ```
+//!
+//! Source: `log_t` in `log0log.h`, `log0recv.cc`; checked on files of 10.11 and 11.8.
+
+use innodb::Lsn;
+use zerocopy::big_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes before the first mini-transaction.
+pub const HEADER_LEN: u64 = 12_288;
+/// [`HEADER_LEN`] as the length of an array.
+pub const HEADER_SIZE: usize = 12_288;
+/// Bytes of the log that `prepare` leaves behind: the header and one `FILE_CHECKPOINT`.
+pub const FINAL_LOG_SIZE: usize = HEADER_SIZE + CHECKPOINT_MTR_LEN;
+
+/// `log_t::FORMAT_10_8`, "Phys".
+const FORMAT_10_8: u32 = 0x5068_7973;
+/// `log_t::FORMAT_ENC_11`: as 10.8, whole mini-transactions encrypted.
+const FORMAT_ENC_11: u32 = 0xf09f_979d;
+/// `log_t::FORMAT_10_5`, "PHYS": 512-byte blocks.
+const FORMAT_10_5: u32 = 0x5048_5953;
+/// Set in the formats of encrypted logs up to 10.7.
+const FORMAT_ENCRYPTED: u32 = 1 << 31;
+
+const LABEL_LEN: usize = 512;
+const SLOT_LEN: usize = 64;
+const SLOT_OFFSETS: [usize; 2] = [4096, 8192];
+/// A mini-transaction of one `FILE_CHECKPOINT`: record, sequence byte, CRC.
+const CHECKPOINT_MTR_LEN: usize = 16;
+
+/// Why a log header cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The file is shorter than any log.
+    #[error("the redo log has only {len} bytes")]
+    TooSmall {
+        /// Bytes.
+        len: u64,
+    },
+    /// Logs before the physical format, and all of MySQL's.
+    #[error(
+        "the redo log was created with {creator} and has the format of {versions}: \
+         use the backup tool of that version"
+    )]
+    TooOld {
+        /// Who wrote the file.
+        creator: String,
+        /// Versions that write this format.
+        versions: &'static str,
+    },
+    /// A format that is known but not supported.
+    #[error(
+        "the redo log was created with {creator} and has the format {format}, which this version \
+         of the tool does not support yet"
+    )]
+    NotSupported {
+        /// Who wrote the file.
+        creator: String,
+        /// The format, in words.
+        format: &'static str,
+    },
+    /// Not the format of any known version.
+    #[error("the redo log has the unknown format {format:#010x} (creator: {creator})")]
+    Unknown {
+        /// The first four bytes.
+        format: u32,
+        /// What stands where the creator is expected.
+        creator: String,
+    },
+    /// The header was damaged.
+    #[error("the redo log header has the checksum {computed:#010x}, {stored:#010x} is stored")]
+    Checksum {
+        /// In the file.
+        stored: u32,
+        /// Of the bytes in the file.
+        computed: u32,
+    },
+    /// The checksum is right but a field is impossible.
+    #[error("the redo log header is corrupted: {field} is {value}")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What it holds.
+        value: u64,
+    },
+    /// Both checkpoint slots are invalid.
+    #[error("the redo log has no valid checkpoint")]
+    NoCheckpoint,
+}
+
+#[derive(Debug, Clone, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Label {
+    format: U32,
+    zero: U32,
+    first_lsn: U64,
+    creator: [u8; 32],
+    encryption: Encryption,
+    reserved: [u8; 432],
+    crc: U32,
+}
+const _: () = assert!(size_of::<Label>() == LABEL_LEN);
+
+/// Encryption parameters of the log: key id, key version, message, nonce. All zero: plain.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+struct Encryption {
+    key_id: U32,
+    key_version: U32,
+    message: [u8; 16],
+    nonce: [u8; 4],
+}
+const _: () = assert!(size_of::<Encryption>() == 28);
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Slot {
+    lsn: U64,
+    end_lsn: U64,
+    zero: [u8; 44],
+    crc: U32,
+}
+const _: () = assert!(size_of::<Slot>() == SLOT_LEN);
+
+/// What a log file says about itself; only of formats this crate can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogHeader {
+    first_lsn: Lsn,
+    creator: String,
+    encryption: Encryption,
+}
+
+impl LogHeader {
+    /// Reads the header from the first bytes of a log file, at least 512.
+    ///
+    /// # Errors
+    ///
+    /// Every [`HeaderError`] but [`HeaderError::NoCheckpoint`]. A wrong checksum in a file that
+    /// is being written (log resizing) deserves a second reading.
+    pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let len = bytes.len() as u64;
+        let (label, _) =
+            Label::ref_from_prefix(bytes).map_err(|_| HeaderError::TooSmall { len })?;
+        let creator = printable(&label.creator);
+        check_format(label, &creator)?;
+        let computed = crc32c::crc32c(covered(label.as_bytes()));
+        let stored = label.crc.get();
+        if stored != computed {
+            return Err(HeaderError::Checksum { stored, computed });
+        }
+        match label.encryption.key_id.get() {
+            0 => {}
+            1 => {
+                let format = "of an encrypted log, 10.8 or later (innodb_encrypt_log)";
+                return Err(HeaderError::NotSupported { creator, format });
+            }
+            id => return Err(HeaderError::Field { field: "encryption key id", value: id.into() }),
+        }
+        if label.zero.get() != 0 {
+            return Err(HeaderError::Field { field: "word at 4", value: label.zero.get().into() });
+        }
+        let first_lsn = Lsn(label.first_lsn.get());
+        if first_lsn.0 < HEADER_LEN {
+            return Err(HeaderError::Field { field: "first LSN", value: first_lsn.0 });
+        }
+        Ok(Self { first_lsn, creator, encryption: label.encryption })
+    }
+
+    /// LSN of the byte behind the header in the ring's first lap, at least 12288.
+    pub fn first_lsn(&self) -> Lsn {
+        self.first_lsn
+    }
+
+    /// Who wrote the file: `MariaDB 10.11.19`, or `Backup 10.11.19`.
+    pub fn creator(&self) -> &str {
+        &self.creator
+    }
+
+    /// Whether a backup tool wrote the file.
+    pub fn is_backup(&self) -> bool {
+        self.creator.starts_with("Backup ")
+    }
+
+    /// The payload of this log as a ring, for a file of `file_len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError::TooSmall`].
+    pub fn ring(&self, file_len: u64) -> Result<crate::Ring, HeaderError> {
+        crate::Ring::new(self.first_lsn, file_len).ok_or(HeaderError::TooSmall { len: file_len })
+    }
+
+    /// The header of the copy that a backup makes of this log from `checkpoint` on: its first
+    /// LSN is the checkpoint's, and it never wraps, so every sequence byte in it is 1.
+    /// `creator` is cut to 31 bytes; the server knows backups by `Backup ` and a version.
+    pub fn copied(&self, checkpoint: Checkpoint, creator: &str) -> [u8; HEADER_SIZE] {
+        header_area(checkpoint.lsn, checkpoint, creator, self.encryption)
+    }
+}
+
+/// The log that `prepare` leaves behind once everything up to `end` is in the data files: empty
+/// but for a checkpoint, and ending at `end`. `None` if `end` is too small to be an LSN.
+/// `creator` as in [`LogHeader::copied`].
+pub fn final_log(end: Lsn, creator: &str) -> Option<[u8; FINAL_LOG_SIZE]> {
+    let start = Lsn(end.0.checked_sub(CHECKPOINT_MTR_LEN as u64)?);
+    if start.0 < HEADER_LEN {
+        return None;
+    }
+    let checkpoint = Checkpoint { lsn: start, end_lsn: start };
+    let mut record = [0; 11];
+    // FILE_CHECKPOINT, 10 more bytes: tablespace 0, page 0, LSN.
+    let [kind, _, _, lsn @ ..] = &mut record;
+    *kind = 0xfa;
+    lsn.copy_from_slice(&start.0.to_be_bytes());
+    let crc = crc32c::crc32c(&record).to_be_bytes();
+    let header = header_area(start, checkpoint, creator, NO_ENCRYPTION);
+    let mut bytes = header.iter().chain(&record).chain(&[1]).chain(&crc);
+    Some(std::array::from_fn(|_| bytes.next().copied().unwrap_or_default()))
+}
+
+/// A checkpoint slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// All pages changed before this LSN were durable; recovery starts here.
+    pub lsn: Lsn,
+    /// Start of the mini-transactions `FILE_MODIFY`..., `FILE_CHECKPOINT(lsn)`.
+    pub end_lsn: Lsn,
+}
+
+impl Checkpoint {
+    /// Reads one slot (64 bytes); `None` if it is torn, unused or impossible for this log.
+    pub fn parse(slot: &[u8], first_lsn: Lsn) -> Option<Self> {
+        let (slot, _) = Slot::ref_from_prefix(slot).ok()?;
+        let checkpoint = Self { lsn: Lsn(slot.lsn.get()), end_lsn: Lsn(slot.end_lsn.get()) };
+        let valid = slot.crc.get() == crc32c::crc32c(covered(slot.as_bytes()))
+            && slot.zero.iter().all(|&b| b == 0)
+            && checkpoint.lsn >= first_lsn
+            && checkpoint.end_lsn >= checkpoint.lsn;
+        valid.then_some(checkpoint)
+    }
+
+    /// The newest valid checkpoint of a log whose first 12288 bytes are `header_area`. The server
+    /// writes the slots in turn, so at most one is torn at any time.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError::NoCheckpoint`].
+    pub fn newest(header_area: &[u8], first_lsn: Lsn) -> Result<Self, HeaderError> {
+        SLOT_OFFSETS
+            .iter()
+            .filter_map(|&at| Self::parse(header_area.get(at..)?, first_lsn))
+            .max_by_key(|checkpoint| checkpoint.lsn)
+            .ok_or(HeaderError::NoCheckpoint)
+    }
+
+    fn to_slot(self) -> Slot {
+        let mut slot = Slot {
+            lsn: self.lsn.0.into(),
+            end_lsn: self.end_lsn.0.into(),
+            zero: [0; 44],
+            crc: 0.into(),
+        };
+        slot.crc = crc32c::crc32c(covered(slot.as_bytes())).into();
+        slot
+    }
+}
+
+const NO_ENCRYPTION: Encryption =
+    Encryption { key_id: U32::ZERO, key_version: U32::ZERO, message: [0; 16], nonce: [0; 4] };
+
+fn header_area(
+    first_lsn: Lsn,
+    checkpoint: Checkpoint,
+    creator: &str,
+    encryption: Encryption,
+) -> [u8; HEADER_SIZE] {
+    let mut label = Label {
+        format: FORMAT_10_8.into(),
+        zero: 0.into(),
+        first_lsn: first_lsn.0.into(),
+        creator: [0; 32],
+        encryption,
+        reserved: [0; 432],
+        crc: 0.into(),
+    };
+    for (to, from) in label.creator.iter_mut().take(31).zip(creator.bytes()) {
+        *to = from;
+    }
+    label.crc = crc32c::crc32c(covered(label.as_bytes())).into();
+    let slot = checkpoint.to_slot();
+    let mut area = [0; HEADER_SIZE];
+    let parts = [(0, label.as_bytes()), (SLOT_OFFSETS[0], slot.as_bytes())];
+    for (at, part) in parts {
+        for (to, from) in area.iter_mut().skip(at).zip(part) {
+            *to = *from;
+        }
+    }
+    area
+}
+
+/// All bytes but the CRC in the last four.
+fn covered(bytes: &[u8]) -> &[u8] {
+    bytes.split_last_chunk::<4>().map_or(bytes, |(covered, _)| covered)
+}
+
+fn check_format(label: &Label, creator: &str) -> Result<(), HeaderError> {
+    let format = label.format.get();
+    let creator = creator.to_owned();
+    let versions = match format & !FORMAT_ENCRYPTED {
+        0 => "MariaDB 10.1 or older",
+        1 => "MariaDB 10.2 or MySQL 5.7",
+        2..=6 => "MySQL 8",
+        103 => "MariaDB 10.3",
+        104 => "MariaDB 10.4",
+        _ => "",
+    };
+    let format_name = match format {
+        FORMAT_10_8 => return Ok(()),
+        FORMAT_10_5 => "of 10.5 to 10.7",
+        FORMAT_ENC_11 => "of an encrypted log, 10.11 or later (innodb_encrypt_log)",
+        _ if format == FORMAT_10_5 | FORMAT_ENCRYPTED => "of an encrypted log, 10.5 to 10.7",
+        _ if !versions.is_empty() => return Err(HeaderError::TooOld { creator, versions }),
+        _ => return Err(HeaderError::Unknown { format, creator }),
+    };
+    Err(HeaderError::NotSupported { creator, format: format_name })
+}
+
+/// The text of a NUL-padded field, fit for a message.
+fn printable(field: &[u8]) -> String {
+    let text: String = field
+        .iter()
+        .take_while(|&&b| b != 0)
+        .map(|&b| if b.is_ascii_graphic() || b == b' ' { char::from(b) } else { '?' })
+        .collect();
+    if text.is_empty() { "an unnamed version".to_owned() } else { text }
+}
