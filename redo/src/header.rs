@@ -344,3 +344,175 @@ fn printable(field: &[u8]) -> String {
         .collect();
     if text.is_empty() { "an unnamed version".to_owned() } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &[u8] = include_bytes!("../testdata/10.11/ib_logfile0.head");
+    const BACKUP: &[u8] = include_bytes!("../testdata/10.11/backup-header");
+    const PREPARED: &[u8] = include_bytes!("../testdata/10.11/prepared-log");
+
+    /// A header with this format, and a valid checksum.
+    fn label(change: impl FnOnce(&mut Label)) -> Vec<u8> {
+        let (mut label, _) = Label::read_from_prefix(SERVER).unwrap();
+        change(&mut label);
+        label.crc = crc32c::crc32c(covered(label.as_bytes())).into();
+        label.as_bytes().to_vec()
+    }
+
+    fn of_format(format: u32, creator: &[u8]) -> Result<LogHeader, HeaderError> {
+        LogHeader::parse(&label(|label| {
+            label.format = format.into();
+            label.creator = [0; 32];
+            label.creator[..creator.len()].copy_from_slice(creator);
+        }))
+    }
+
+    #[test]
+    fn header_of_a_server() {
+        let header = LogHeader::parse(SERVER).unwrap();
+        assert_eq!(header.first_lsn(), Lsn(12_288));
+        assert_eq!(header.creator(), "MariaDB 10.11.19");
+        assert!(!header.is_backup());
+        assert_eq!(header.ring(4 << 20).unwrap().capacity(), (4 << 20) - 12_288);
+        assert_eq!(header.ring(12_303), Err(HeaderError::TooSmall { len: 12_303 }));
+        let slots = [(4096, 44_388, 44_388), (8192, 44_404, 50_741)];
+        for (at, lsn, end_lsn) in slots {
+            let checkpoint = Checkpoint { lsn: Lsn(lsn), end_lsn: Lsn(end_lsn) };
+            assert_eq!(Checkpoint::parse(&SERVER[at..], Lsn(12_288)), Some(checkpoint));
+        }
+        assert_eq!(Checkpoint::newest(SERVER, Lsn(12_288)).unwrap().lsn, Lsn(44_404));
+    }
+
+    #[test]
+    fn copied_header_is_that_of_the_reference() {
+        let server = LogHeader::parse(SERVER).unwrap();
+        let checkpoint = Checkpoint::newest(SERVER, server.first_lsn()).unwrap();
+        assert_eq!(server.copied(checkpoint, "Backup 10.11.19")[..], *BACKUP);
+        let backup = LogHeader::parse(BACKUP).unwrap();
+        assert!(backup.is_backup());
+        assert_eq!(backup.first_lsn(), checkpoint.lsn);
+        assert_eq!(Checkpoint::newest(BACKUP, backup.first_lsn()), Ok(checkpoint));
+    }
+
+    #[test]
+    fn final_log_is_that_of_the_reference() {
+        assert_eq!(final_log(Lsn(94_228), "Backup 10.11.19").unwrap()[..], *PREPARED);
+        assert!(final_log(Lsn(12_304), "").is_some());
+        assert_eq!(final_log(Lsn(12_303), ""), None);
+        assert_eq!(final_log(Lsn(0), ""), None);
+    }
+
+    #[test]
+    fn creators_are_cut_to_their_field() {
+        let server = LogHeader::parse(SERVER).unwrap();
+        let checkpoint = Checkpoint { lsn: Lsn(20_000), end_lsn: Lsn(20_000) };
+        let header = LogHeader::parse(&server.copied(checkpoint, &"x".repeat(99))).unwrap();
+        assert_eq!(header.creator(), "x".repeat(31));
+        let header = LogHeader::parse(&server.copied(checkpoint, "")).unwrap();
+        assert_eq!(header.creator(), "an unnamed version");
+    }
+
+    #[test]
+    fn old_formats_are_refused_by_name() {
+        let old = [
+            (0, "MariaDB 10.1 or older"),
+            (1, "MariaDB 10.2 or MySQL 5.7"),
+            (103, "MariaDB 10.3"),
+            (104, "MariaDB 10.4"),
+            (0x8000_0068, "MariaDB 10.4"),
+            (0x8000_0000, "MariaDB 10.1 or older"),
+            (6, "MySQL 8"),
+        ];
+        for (format, versions) in old {
+            let error = of_format(format, b"MySQL 8.0.36").unwrap_err();
+            let creator = "MySQL 8.0.36".to_owned();
+            assert_eq!(error, HeaderError::TooOld { creator, versions });
+            assert!(error.to_string().contains("MySQL 8.0.36"), "{error}");
+        }
+        // Logs up to 10.1 have neither creator nor header checksum.
+        let error = LogHeader::parse(&[0; 512]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the redo log was created with an unnamed version and has the format of MariaDB 10.1 \
+             or older: use the backup tool of that version"
+        );
+    }
+
+    #[test]
+    fn known_but_unsupported_formats_are_told_apart() {
+        let formats = [
+            (0x5048_5953, "of 10.5 to 10.7"),
+            (0xd048_5953, "of an encrypted log, 10.5 to 10.7"),
+            (0xf09f_979d, "of an encrypted log, 10.11 or later (innodb_encrypt_log)"),
+        ];
+        for (number, format) in formats {
+            let creator = "MariaDB 10.5.23".to_owned();
+            let error = of_format(number, b"MariaDB 10.5.23").unwrap_err();
+            assert_eq!(error, HeaderError::NotSupported { creator, format });
+        }
+        let encrypted = label(|label| label.encryption.key_id = 1.into());
+        assert!(matches!(LogHeader::parse(&encrypted), Err(HeaderError::NotSupported { .. })));
+        assert_eq!(
+            of_format(0xd068_7973, b"x\x1b[31m"),
+            Err(HeaderError::Unknown { format: 0xd068_7973, creator: "x?[31m".to_owned() })
+        );
+    }
+
+    #[test]
+    fn damaged_headers() {
+        assert_eq!(LogHeader::parse(&SERVER[..511]), Err(HeaderError::TooSmall { len: 511 }));
+        assert_eq!(LogHeader::parse(&[]), Err(HeaderError::TooSmall { len: 0 }));
+        for at in 4..LABEL_LEN {
+            let mut bytes = SERVER[..LABEL_LEN].to_vec();
+            bytes[at] ^= 0x10;
+            let error = LogHeader::parse(&bytes).unwrap_err();
+            assert!(matches!(error, HeaderError::Checksum { .. }), "byte {at}: {error}");
+        }
+        let field = |field, value| Err(HeaderError::Field { field, value });
+        let bytes = label(|label| label.zero = 7.into());
+        assert_eq!(LogHeader::parse(&bytes), field("word at 4", 7));
+        let bytes = label(|label| label.first_lsn = 12_287.into());
+        assert_eq!(LogHeader::parse(&bytes), field("first LSN", 12_287));
+        let bytes = label(|label| label.encryption.key_id = 2.into());
+        assert_eq!(LogHeader::parse(&bytes), field("encryption key id", 2));
+    }
+
+    #[test]
+    fn invalid_checkpoints_are_passed_over() {
+        let first_lsn = Lsn(12_288);
+        let mut bytes = SERVER[..HEADER_SIZE].to_vec();
+        for at in 8192..8192 + SLOT_LEN {
+            bytes[at] ^= 1;
+            let checkpoint = Checkpoint::newest(&bytes, first_lsn).unwrap();
+            assert_eq!(checkpoint.lsn, Lsn(44_388), "byte {at}");
+            bytes[at] ^= 1;
+        }
+        let slot = |lsn, end_lsn, change: fn(&mut Slot)| {
+            let mut slot = Checkpoint { lsn: Lsn(lsn), end_lsn: Lsn(end_lsn) }.to_slot();
+            change(&mut slot);
+            slot.crc = crc32c::crc32c(covered(slot.as_bytes())).into();
+            Checkpoint::parse(slot.as_bytes(), first_lsn)
+        };
+        assert!(slot(12_288, 12_288, |_| {}).is_some());
+        assert_eq!(slot(12_287, 12_288, |_| {}), None, "before the first LSN");
+        assert_eq!(slot(20_000, 19_999, |_| {}), None, "ends before it begins");
+        assert_eq!(slot(20_000, 20_000, |slot| slot.zero[43] = 1), None, "not zero");
+        assert_eq!(Checkpoint::parse(&[0; SLOT_LEN], Lsn(0)), None, "never written");
+        assert_eq!(Checkpoint::parse(&SERVER[4096..4159], first_lsn), None, "too short");
+        let none = Checkpoint::newest(&[0; HEADER_SIZE], first_lsn);
+        assert_eq!(none, Err(HeaderError::NoCheckpoint));
+        assert_eq!(Checkpoint::newest(&[], first_lsn), Err(HeaderError::NoCheckpoint));
+    }
+
+    #[test]
+    fn of_two_equal_checkpoints_the_second_counts() {
+        let mut bytes = SERVER[..HEADER_SIZE].to_vec();
+        for (at, end_lsn) in [(4096, 30_000), (8192, 30_001)] {
+            let slot = Checkpoint { lsn: Lsn(20_000), end_lsn: Lsn(end_lsn) }.to_slot();
+            bytes[at..at + SLOT_LEN].copy_from_slice(slot.as_bytes());
+        }
+        assert_eq!(Checkpoint::newest(&bytes, Lsn(12_288)).unwrap().end_lsn, Lsn(30_001));
+    }
+}

@@ -1,0 +1,202 @@
+//! A log written by a server, record by record against what an independent decoder prints.
+
+#![cfg(test)]
+
+use std::fmt::Write;
+
+use redo::header::{Checkpoint, LogHeader};
+use redo::mtr::{Mtr, Run, RunKind, Unfinished};
+use redo::record::{self, Extended, FileRecord, InsertKind, Record};
+use redo::{Lsn, PageId, Ring};
+
+const LOG: &[u8] = include_bytes!("../testdata/10.11/ib_logfile0.head");
+const EXPECTED: &str = include_str!("../testdata/10.11/records.txt");
+/// Size of the file whose first bytes these are.
+const FILE_LEN: u64 = 4 << 20;
+
+fn ring() -> Ring {
+    LogHeader::parse(LOG).unwrap().ring(FILE_LEN).unwrap()
+}
+
+/// All mini-transactions from the newest checkpoint on, and where the log ends.
+fn mtrs() -> (Vec<Mtr<'static>>, Lsn) {
+    let ring = ring();
+    let mut lsn = Checkpoint::newest(LOG, ring.first_lsn()).unwrap().lsn;
+    let mut mtrs = Vec::new();
+    loop {
+        let offset = usize::try_from(ring.offset(lsn).unwrap()).unwrap();
+        match Mtr::parse(&LOG[offset..], lsn, ring) {
+            Ok(mtr) => {
+                lsn = mtr.end();
+                mtrs.push(mtr);
+            }
+            Err(end) => {
+                assert_eq!(end, Unfinished::Nothing);
+                return (mtrs, lsn);
+            }
+        }
+    }
+}
+
+/// Length and first bytes, as in the expected text.
+fn bytes(data: &[u8]) -> String {
+    let mut text = format!("[{}]", data.len());
+    for byte in data.iter().take(4) {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text + if data.len() > 4 { "..." } else { "" }
+}
+
+fn describe(record: &Record<'_>) -> String {
+    let of = |page: &PageId| format!(" {} {}", page.space, page.page_no);
+    let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+    match record {
+        Record::FreePage(page) => of(page) + " FREE_PAGE",
+        Record::InitPage(page) => of(page) + " INIT_PAGE",
+        Record::TrimPages(page) => of(page) + " TRIM_PAGES",
+        Record::Ignored(page) => of(page) + " OPTION",
+        Record::Write { page, offset, data } => {
+            format!("{} WRITE {offset} {}", of(page), bytes(data))
+        }
+        Record::Memset { page, offset, len, pattern } => {
+            format!("{} MEMSET {offset} {len} {}", of(page), bytes(pattern))
+        }
+        Record::Memmove { page, offset, len, source } => {
+            format!("{} MEMMOVE {offset} {len} {source}", of(page))
+        }
+        Record::Extended(page, extended) => format!("{} {}", of(page), describe_extended(extended)),
+        Record::File(FileRecord::Create { space, name: n }) => {
+            format!(" {space} - FILE_CREATE {}", name(n))
+        }
+        Record::File(FileRecord::Delete { space, name: n }) => {
+            format!(" {space} - FILE_DELETE {}", name(n))
+        }
+        Record::File(FileRecord::Modify { space, name: n }) => {
+            format!(" {space} - FILE_MODIFY {}", name(n))
+        }
+        Record::File(FileRecord::Rename { space, from, to }) => {
+            format!(" {space} - FILE_RENAME {} {}", name(from), name(to))
+        }
+        Record::File(FileRecord::Checkpoint(lsn)) => format!(" 0 - FILE_CHECKPOINT {lsn}"),
+        Record::File(FileRecord::Padding) => " 0 - PADDING".to_owned(),
+    }
+}
+
+fn describe_extended(extended: &Extended<'_>) -> String {
+    match *extended {
+        Extended::InitRowFormatRedundant => "INIT_ROW_FORMAT_REDUNDANT".to_owned(),
+        Extended::InitRowFormatDynamic => "INIT_ROW_FORMAT_DYNAMIC".to_owned(),
+        Extended::UndoInit => "UNDO_INIT".to_owned(),
+        Extended::UndoAppend(data) => format!("UNDO_APPEND {}", bytes(data)),
+        Extended::Insert { kind, prev, shift, enc, hdr_copy, data_copy, literal } => {
+            let dynamic = format!("{prev} {shift} {enc} {hdr_copy} {data_copy} {}", bytes(literal));
+            let redundant = format!("{prev} {enc} {hdr_copy} {data_copy} {}", bytes(literal));
+            match kind {
+                InsertKind::HeapRedundant => format!("INSERT_HEAP_REDUNDANT {redundant}"),
+                InsertKind::ReuseRedundant => format!("INSERT_REUSE_REDUNDANT {redundant}"),
+                InsertKind::HeapDynamic => format!("INSERT_HEAP_DYNAMIC {dynamic}"),
+                InsertKind::ReuseDynamic => format!("INSERT_REUSE_DYNAMIC {dynamic}"),
+            }
+        }
+        Extended::DeleteRowFormatRedundant { prev } => {
+            format!("DELETE_ROW_FORMAT_REDUNDANT {prev}")
+        }
+        Extended::DeleteRowFormatDynamic { prev, hdr_size, data_size } => {
+            format!("DELETE_ROW_FORMAT_DYNAMIC {prev} {hdr_size} {data_size}")
+        }
+    }
+}
+
+#[test]
+fn every_record_is_decoded_as_expected() {
+    let (mtrs, end) = mtrs();
+    assert_eq!((mtrs.len(), end), (1105, Lsn(94_228)));
+    let mut expected = EXPECTED.lines();
+    for mtr in mtrs {
+        assert_eq!(expected.next().unwrap(), format!("{} {}", mtr.start(), mtr.end()));
+        for record in mtr.records() {
+            assert_eq!(
+                Some(describe(&record.unwrap()).as_str()),
+                expected.next(),
+                "{}",
+                mtr.start()
+            );
+        }
+    }
+    assert_eq!(expected.next(), None);
+}
+
+/// Prepare decodes run by run: it must see what a decoder of whole mini-transactions sees.
+#[test]
+fn runs_cover_all_records_and_decode_alone() {
+    for mtr in mtrs().0 {
+        let runs: Vec<Run> = mtr.runs().map(Result::unwrap).collect();
+        let mut decoded = Vec::new();
+        let mut at = 0;
+        for run in &runs {
+            assert_eq!(run.range.start, at);
+            at = run.range.end;
+            for record in record::decode_run(mtr.run_bytes(run), mtr.start()) {
+                let record = record.unwrap();
+                check_kind(run, &record);
+                decoded.push(record);
+            }
+        }
+        assert_eq!(at, mtr.sequence_at());
+        let all: Vec<_> = mtr.records().map(Result::unwrap).collect();
+        assert_eq!(decoded, all, "mini-transaction at {}", mtr.start());
+    }
+}
+
+fn check_kind(run: &Run, record: &Record<'_>) {
+    let page = match record {
+        Record::FreePage(page) => {
+            assert_eq!(run.kind, RunKind::Free);
+            page
+        }
+        Record::File(_) => {
+            assert_eq!(run.kind, RunKind::File);
+            return;
+        }
+        Record::InitPage(page) => {
+            assert_eq!(run.kind, RunKind::Init);
+            page
+        }
+        Record::TrimPages(page) | Record::Ignored(page) | Record::Extended(page, _) => page,
+        Record::Write { page, .. } | Record::Memset { page, .. } | Record::Memmove { page, .. } => {
+            assert!(matches!(run.kind, RunKind::Change | RunKind::Init));
+            page
+        }
+    };
+    assert_eq!(*page, run.page);
+}
+
+/// A mini-transaction may straddle the end of the ring at any byte.
+#[test]
+fn a_mini_transaction_wraps_at_every_byte() {
+    let (mtrs, _) = mtrs();
+    let mtr = mtrs.iter().find(|mtr| mtr.stored_len() > 100).unwrap();
+    let start = usize::try_from(ring().offset(mtr.start()).unwrap()).unwrap();
+    let stored = &LOG[start..start + mtr.stored_len()];
+    let capacity = 1000;
+    let first_lsn = Lsn(20_000);
+    let ring = Ring::new(first_lsn, 12_288 + capacity).unwrap();
+    for before_end in 0..=stored.len() as u64 {
+        let lsn = Lsn(first_lsn.0 + 3 * capacity - before_end);
+        let mut file = vec![0; usize::try_from(12_288 + capacity).unwrap()];
+        let mut bytes = stored.to_vec();
+        // Laps 2 and 3 of 0, 1, 2, 3, ...: the sequence byte is that of its own position.
+        let wrapped = before_end <= mtr.sequence_at() as u64;
+        bytes[mtr.sequence_at()] = u8::from(!wrapped);
+        for (lsn, byte) in (lsn.0..).zip(&bytes) {
+            file[usize::try_from(ring.offset(Lsn(lsn)).unwrap()).unwrap()] = *byte;
+        }
+        let from = usize::try_from(ring.offset(lsn).unwrap()).unwrap();
+        let joined = [&file[from..], &file[12_288..from]].concat();
+        let parsed = Mtr::parse(&joined, lsn, ring).unwrap();
+        assert_eq!(parsed.end(), Lsn(lsn.0 + stored.len() as u64), "{before_end} before the end");
+        assert!(parsed.records().eq(mtr.records()));
+        bytes[mtr.sequence_at()] ^= 1;
+        assert_eq!(Mtr::parse(&bytes, lsn, ring), Err(Unfinished::Torn));
+    }
+}
