@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 mod error;
 pub mod fsp;
 pub mod header;
