@@ -5,6 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+mod bytes;
+pub mod checksum;
+pub mod doublewrite;
+pub mod extent;
+pub mod flags;
 pub mod lsn;
+pub mod page;
+pub mod space;
+#[cfg(test)]
+mod testdata;
 
+pub use flags::{PageSize, SpaceFlags};
 pub use lsn::{Lsn, PageId, PageNo, SpaceId};
