@@ -7,12 +7,14 @@
 
 mod bytes;
 pub mod checksum;
+pub mod datadir;
 pub mod doublewrite;
 pub mod extent;
 pub mod flags;
 pub mod lsn;
 pub mod page;
 pub mod space;
+pub mod tablespace;
 #[cfg(test)]
 mod testdata;
 
