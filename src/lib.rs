@@ -1,5 +1,7 @@
 //! Physical backups of MariaDB: order of steps, policy, messages. Formats of the server's files
 //! stand in the crates `innodb`, `redo` and `aria`; talking to the server in `mdl`.
 
+pub mod durable;
+pub mod metadata;
 pub mod options;
 pub mod report;

@@ -1,0 +1,160 @@
+//! The text files of a backup directory beside the data: their names by server series, range of
+//! LSNs and state ([`Checkpoints`]), the options that prepare needs ([`BackupMyCnf`]), how the
+//! backup was made ([`Info`]), the binary log position.
+//!
+//! The checkpoints file doubles as the mark of a finished backup: it is written last, atomically,
+//! after everything else is on stable storage. A directory without one is no backup, whatever
+//! else it holds; no further marker file is needed. (The reference writes `backup-my.cnf` and the
+//! info file after it, which no reader misses.)
+
+pub mod checkpoints;
+pub mod data_file_path;
+pub mod info;
+pub mod my_cnf;
+
+pub use checkpoints::{BackupType, Checkpoints, Found};
+pub use data_file_path::DataFile;
+pub use info::Info;
+pub use my_cnf::{BackupMyCnf, Plugins};
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+
+/// Longest metadata file that is read; real ones have a few hundred bytes.
+const MAX_LEN: u64 = 1 << 20;
+
+/// Names of the metadata files, which depend on the version of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetadataNames {
+    /// Range of LSNs and state: [`Checkpoints`].
+    pub checkpoints: &'static str,
+    /// How the backup was made: [`Info`].
+    pub info: &'static str,
+    /// Binary log position: [`binlog_info`].
+    pub binlog_info: &'static str,
+    /// Where a replica continues.
+    pub slave_info: &'static str,
+    /// Galera state.
+    pub galera_info: &'static str,
+}
+
+impl MetadataNames {
+    /// Up to 11.0.
+    pub const OLD: Self = Self {
+        checkpoints: "xtrabackup_checkpoints",
+        info: "xtrabackup_info",
+        binlog_info: "xtrabackup_binlog_info",
+        slave_info: "xtrabackup_slave_info",
+        galera_info: "xtrabackup_galera_info",
+    };
+    /// From 11.1 on.
+    pub const NEW: Self = Self {
+        checkpoints: "mariadb_backup_checkpoints",
+        info: "mariadb_backup_info",
+        binlog_info: "mariadb_backup_binlog_info",
+        slave_info: "mariadb_backup_slave_info",
+        galera_info: "mariadb_backup_galera_info",
+    };
+
+    /// The names for a server of version `major.minor`.
+    pub const fn for_version(major: u32, minor: u32) -> Self {
+        if major > 11 || (major == 11 && minor >= 1) { Self::NEW } else { Self::OLD }
+    }
+}
+
+/// Name of the file with the options that prepare needs: [`BackupMyCnf`].
+pub const BACKUP_MY_CNF: &str = "backup-my.cnf";
+
+/// The binary log position: file name, position and, where the server has such, the GTID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BinlogPosition {
+    /// Name without folder.
+    pub file: String,
+    /// Bytes from its start.
+    pub position: u64,
+    /// `gtid_current_pos`, which may be empty; `None` only if the server has no such variable.
+    pub gtid: Option<String>,
+}
+
+impl BinlogPosition {
+    /// Contents of the binlog info file.
+    pub fn render(&self) -> String {
+        match &self.gtid {
+            Some(gtid) => format!("{}\t{}\t{}\n", self.file, self.position, one_line(gtid)),
+            None => format!("{}\t{}\n", self.file, self.position),
+        }
+    }
+
+    /// The position in words, as the info file and the messages have it.
+    pub fn in_words(&self) -> String {
+        let Self { file, position, gtid } = self;
+        match gtid.as_deref().filter(|gtid| !gtid.is_empty()) {
+            Some(gtid) => format!(
+                "filename '{file}', position '{position}', GTID of the last change '{}'",
+                one_line(gtid)
+            ),
+            None => format!("filename '{file}', position '{position}'"),
+        }
+    }
+}
+
+/// `text` without what would end its line.
+fn one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
+}
+
+/// Reads a metadata file; bytes that are no UTF-8 become replacement characters.
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LEN + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("read {}", path.display()))?;
+    ensure!(bytes.len() as u64 <= MAX_LEN, "{} is too long for such a file", path.display());
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_change_with_11_1() {
+        for (major, minor) in [(10, 5), (10, 11), (11, 0)] {
+            assert_eq!(MetadataNames::for_version(major, minor), MetadataNames::OLD);
+        }
+        for (major, minor) in [(11, 1), (11, 8), (12, 0), (13, 0)] {
+            assert_eq!(MetadataNames::for_version(major, minor), MetadataNames::NEW);
+        }
+    }
+
+    #[test]
+    fn positions_read_as_those_of_the_reference() {
+        let mut at = BinlogPosition {
+            file: "mb.000001".into(),
+            position: 6282,
+            gtid: Some("0-1-33".into()),
+        };
+        assert_eq!(at.render(), "mb.000001\t6282\t0-1-33\n");
+        assert_eq!(
+            at.in_words(),
+            "filename 'mb.000001', position '6282', GTID of the last change '0-1-33'"
+        );
+        at.gtid = Some(String::new());
+        assert_eq!(at.render(), "mb.000001\t6282\t\n");
+        assert_eq!(at.in_words(), "filename 'mb.000001', position '6282'");
+        at.gtid = None;
+        assert_eq!(at.render(), "mb.000001\t6282\n");
+    }
+
+    #[test]
+    fn a_long_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, vec![b'x'; (1 << 20) + 1]).unwrap();
+        assert!(read_text(&path).unwrap_err().to_string().contains("too long"));
+    }
+}
