@@ -9,7 +9,7 @@ use compat_tests::workload::{Workload, create_tables};
 /// Takes a full backup under load with `tool`, restores it, replays the binary log, compares.
 fn round_trip(series: Series, tool: &Tool, seed: u64) {
     // Several undo tablespaces and system tablespace files in one half of the runs.
-    let options: &[&str] = if seed % 2 == 0 {
+    let options: &[&str] = if seed.is_multiple_of(2) {
         &[
             "--innodb-undo-tablespaces=3",
             "--innodb-data-file-path=ibdata1:12M;ibdata2:8M:autoextend",

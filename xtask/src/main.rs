@@ -1,3 +1,85 @@
-//! The project's own commands.
+//! The project's own commands, run as `cargo xtask COMMAND`.
+//!
+//! This program has next to no dependencies, so that it can be built on a bare machine and install
+//! what building and testing the rest takes. Every command it runs is printed first.
 
-fn main() {}
+mod dist;
+mod install;
+mod licenses;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::install::Need;
+use crate::run::{cargo, run, run_built, target_dir};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo             back up a busy server, restore it, prove that nothing is missing
+  test [FILTER]    unit tests, then tests on real servers against the real mariadb-backup
+  bench [VARIANT]  ours and mariadb-backup in turn: all, backup, single, prepare, stall
+  dist             one static binary with its link names in target/dist
+  licenses         check that every dependency's license goes with ours
+  install          only install what `test` needs
+
+Packages that are missing are installed with apt-get. MARIABACKUP_SERVERS names the folder of the
+servers of other Debian releases (target/servers), MARIABACKUP_MIRROR the Debian mirror they come
+from (by default that of this machine).
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[&str]) -> anyhow::Result<()> {
+    let Some((command, rest)) = arguments.split_first() else { bail!("no command\n\n{USAGE}") };
+    match (*command, rest) {
+        ("demo", []) => demo(),
+        ("test", [] | [_]) => test(rest),
+        ("bench", [] | [_]) => bench(rest),
+        ("dist", []) => dist::dist(),
+        ("licenses", []) => licenses::check(),
+        ("install", []) => install::install(&[Need::Build, Need::Server, Need::OtherServers]),
+        ("help" | "--help" | "-h", []) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("unknown command: {}\n\n{USAGE}", arguments.join(" ")),
+    }
+}
+
+fn demo() -> anyhow::Result<()> {
+    install::install(&[Need::Build, Need::Server])?;
+    run(cargo().args(["build", "--release", "--package=mariabackup"]))?;
+    run(cargo().args(["build", "--package=compat-tests", "--bin=demo"]))?;
+    run_built("debug", "demo", &target_dir().join("release/mariabackup"), &[])
+}
+
+fn test(filter: &[&str]) -> anyhow::Result<()> {
+    install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
+    run(cargo().args(["test", "--workspace", "--exclude=compat-tests"]).args(filter))?;
+    run(cargo().args(["build", "--package=mariabackup"]))?;
+    let program = target_dir().join("debug/mariabackup");
+    run(cargo()
+        .args(["test", "--package=compat-tests"])
+        .args(filter)
+        .env("MARIABACKUP_BIN", program))
+}
+
+fn bench(variant: &[&str]) -> anyhow::Result<()> {
+    install::install(&[Need::Build, Need::Server, Need::Sysbench])?;
+    run(cargo().args(["build", "--release", "--package=mariabackup"]))?;
+    run(cargo().args(["build", "--package=compat-tests", "--bin=bench"]))?;
+    run_built("debug", "bench", &target_dir().join("release/mariabackup"), variant)
+}
