@@ -1,0 +1,344 @@
+//! Compares our speed with mariadb-backup's: both in turn, in one run, on the same data. Run by
+//! `cargo xtask bench`, with the variants as arguments.
+//!
+//! The reference drops the pages it has read from the page cache, so all data files are read again
+//! before every backup. It syncs nothing, so the time of both includes a sync of the target.
+//! `BENCH_PERCENT` changes the size of the data, `BENCH_RUNS` the number of runs.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use compat_tests::installation::Series;
+use compat_tests::server::{POLL, TestServer, copy_tree};
+use compat_tests::tool::{Running, Tool, run};
+use compat_tests::workload::Counter;
+
+const TOOLS: [(&str, Tool); 2] =
+    [("reference", Tool::Reference(Series::V10_11)), ("ours", Tool::Ours)];
+
+fn main() {
+    let variant = std::env::args().nth(1).unwrap_or_else(|| "all".to_owned());
+    let wanted = |name: &str| variant == name || variant == "all";
+    let known = ["all", "backup", "single", "prepare", "stall"];
+    assert!(known.contains(&variant.as_str()), "unknown variant {variant}; known are {known:?}");
+    print_machine();
+    if wanted("backup") || wanted("prepare") {
+        let server = load(8, 1000, 700);
+        if wanted("backup") {
+            compare_backups(&server);
+        }
+        if wanted("prepare") {
+            compare_prepares(&server);
+        }
+    }
+    if wanted("single") {
+        compare_backups(&load(1, 1000, 0));
+    }
+    if wanted("stall") {
+        let server = load(8, 1500, 0);
+        for (flush_log, sync_binlog) in [(2, 0), (1, 1)] {
+            compare_stalls(&server, flush_log, sync_binlog);
+        }
+    }
+}
+
+/// A server with `tables` tables that are `mib` MiB together, and with `redo_mib` MiB of redo
+/// after its checkpoint.
+fn load(tables: u64, mib: u64, redo_mib: u64) -> TestServer {
+    // Measured: a row of sysbench takes 0.24 KiB with its share of the index.
+    let rows = percent(mib) * 4250 / tables;
+    println!("\n# loading {tables} tables of {rows} rows");
+    let server = TestServer::start(&[
+        "--innodb-buffer-pool-size=2500M",
+        "--innodb-log-file-size=2000M",
+        "--innodb-adaptive-flushing=0",
+        "--innodb-max-dirty-pages-pct=99.9",
+        "--max-binlog-size=64M",
+        // Nobody replays it, and it would fill the disk.
+        "--binlog-ignore-db=sbtest",
+    ]);
+    server.execute("CREATE DATABASE sbtest");
+    server.execute("CREATE TABLE test.counter (id BIGINT PRIMARY KEY, v TEXT)");
+    let sysbench = |script: &str, options: &[&str]| {
+        let mut command = Command::new("sysbench");
+        command
+            .args([script, "--mysql-user=root", "--threads=2", "--rand-type=uniform"])
+            .arg(format!("--mysql-socket={}", server.socket().display()))
+            .arg(format!("--tables={tables}"))
+            .arg(format!("--table-size={rows}"))
+            .args(options)
+            .stdout(std::process::Stdio::null());
+        command
+    };
+    let status = sysbench("oltp_write_only", &["prepare"]).status().expect("run sysbench");
+    assert!(status.success(), "sysbench prepare: {status}");
+    flush_pages(&server);
+    if redo_mib > 0 {
+        let wanted = percent(redo_mib) << 20;
+        let mut load = sysbench("oltp_write_only", &["--time=0", "--events=0", "run"])
+            .spawn()
+            .expect("run sysbench");
+        while checkpoint_age(&server) < wanted {
+            assert!(load.try_wait().expect("wait for sysbench").is_none(), "sysbench ended");
+            thread::sleep(POLL);
+        }
+        load.kill().expect("end sysbench");
+        load.wait().expect("wait for sysbench");
+    }
+    println!(
+        "# data {} MiB, redo after the checkpoint {} MiB",
+        data_len(&server) >> 20,
+        checkpoint_age(&server) >> 20
+    );
+    server
+}
+
+fn percent(number: u64) -> u64 {
+    number * from_env("BENCH_PERCENT", 100) / 100
+}
+
+fn from_env(name: &str, default: u64) -> u64 {
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+}
+
+/// Writes all changed pages, so that the checkpoint is at the end of the log.
+fn flush_pages(server: &TestServer) {
+    server.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0");
+    while status(server, "Innodb_buffer_pool_pages_dirty") > 0 {
+        thread::sleep(POLL);
+    }
+    server.execute("SET GLOBAL innodb_max_dirty_pages_pct = 99.9");
+    server.execute("SET GLOBAL innodb_log_checkpoint_now = 1");
+}
+
+fn checkpoint_age(server: &TestServer) -> u64 {
+    status(server, "Innodb_checkpoint_age")
+}
+
+fn status(server: &TestServer, name: &str) -> u64 {
+    server.query_u64(format!(
+        "SELECT variable_value FROM information_schema.global_status WHERE variable_name = '{name}'"
+    ))
+}
+
+/// Times backups, of both tools in turn.
+fn compare_backups(server: &TestServer) {
+    let target = server.dir().join("backup");
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..from_env("BENCH_RUNS", 3) {
+        for ((name, tool), times) in TOOLS.iter().zip(&mut times) {
+            remove(&target);
+            read_all(&server.datadir());
+            sync_all();
+            let start = Instant::now();
+            tool.backup(server, &target, &["--parallel=2"]);
+            sync(&target);
+            let time = start.elapsed();
+            println!("backup, {name}: {:.2} s", time.as_secs_f64());
+            times.push(time);
+        }
+    }
+    remove(&target);
+    let [reference, ours] = times.map(median);
+    print_ratio("backup --parallel=2, with sync", reference, ours);
+}
+
+/// Times preparations of one backup, of both tools in turn.
+fn compare_prepares(server: &TestServer) {
+    let [(_, reference), (_, ours)] = &TOOLS;
+    let source = server.dir().join("backup");
+    remove(&source);
+    reference.backup(server, &source, &["--parallel=2"]);
+    let redo = fs::metadata(source.join("ib_logfile0")).expect("stat the log").len();
+    println!("# redo in the backup: {} MiB", redo >> 20);
+    let variants: [(&str, &Tool, &[&str]); 5] = [
+        ("reference, default", reference, &[]),
+        ("reference, --use-memory=4G", reference, &["--use-memory=4G"]),
+        ("ours, default", ours, &[]),
+        ("ours, --use-memory=4G", ours, &["--use-memory=4G"]),
+        ("ours, --use-memory=96M", ours, &["--use-memory=96M"]),
+    ];
+    let mut results = variants.map(|_| (Vec::new(), 0));
+    let target = server.dir().join("prepared");
+    for _ in 0..from_env("BENCH_RUNS", 3) {
+        for ((name, tool, options), (times, peak)) in variants.iter().zip(&mut results) {
+            remove(&target);
+            fs::create_dir(&target).expect("make a folder");
+            copy_tree(&source, &target);
+            sync_all();
+            let (time, memory) = time_and_memory(&mut tool.prepare_command(&target, options));
+            let seconds = time.as_secs_f64();
+            println!("prepare, {name}: {seconds:.2} s, RssAnon {} MiB", memory >> 20);
+            times.push(time);
+            *peak = memory.max(*peak);
+        }
+    }
+    remove(&target);
+    remove(&source);
+    let results = results.map(|(times, peak)| (median(times), peak));
+    let [(default, _), (four_gib, _), our_results @ ..] = results;
+    for ((name, _, _), (time, peak)) in variants.iter().skip(2).zip(our_results) {
+        println!("{name}: peak RssAnon {} MiB", peak >> 20);
+        print_ratio(&format!("prepare, {name} / reference, default"), default, time);
+        print_ratio(&format!("prepare, {name} / reference, 4G"), four_gib, time);
+    }
+}
+
+/// Measures how long commits take while either tool backs up.
+fn compare_stalls(server: &TestServer, flush_log: u64, sync_binlog: u64) {
+    server.execute(format!("SET GLOBAL innodb_flush_log_at_trx_commit = {flush_log}"));
+    server.execute(format!("SET GLOBAL sync_binlog = {sync_binlog}"));
+    let name = format!("innodb_flush_log_at_trx_commit={flush_log}, sync_binlog={sync_binlog}");
+    println!("\n# longest commit during a backup, {name}");
+    let target = server.dir().join("backup");
+    let mut maxima = [Vec::new(), Vec::new()];
+    for _ in 0..from_env("BENCH_RUNS", 5) {
+        for ((tool_name, tool), maxima) in TOOLS.iter().zip(&mut maxima) {
+            remove(&target);
+            read_all(&server.datadir());
+            sync_all();
+            server.execute("TRUNCATE TABLE test.counter");
+            let counter = Counter::start(server, "test.counter");
+            counter.wait_for(200);
+            let (first, start) = (counter.committed(), Instant::now());
+            tool.backup(server, &target, &["--parallel=2"]);
+            let (last, time) = (counter.committed(), start.elapsed());
+            let commits = counter.stop();
+            // The commit under way when the backup ended counts too.
+            let during: Vec<_> =
+                (1..).zip(commits).filter(|(id, _)| (first..=last + 1).contains(id)).collect();
+            let longest = during.iter().map(|(_, time)| *time).max().unwrap_or_default();
+            println!(
+                "{tool_name}: {} commits in {:.1} s ({} a second), longest {:.1} ms",
+                during.len(),
+                time.as_secs_f64(),
+                during.len() as u128 * 1000 / time.as_millis().max(1),
+                longest.as_secs_f64() * 1000.0
+            );
+            maxima.push(longest);
+        }
+    }
+    remove(&target);
+    let [reference, ours] = maxima.map(median);
+    println!(
+        "median of the longest commits: reference {:.1} ms, ours {:.1} ms",
+        reference.as_secs_f64() * 1000.0,
+        ours.as_secs_f64() * 1000.0
+    );
+}
+
+fn print_ratio(name: &str, reference: Duration, ours: Duration) {
+    let (reference, ours) = (reference.as_secs_f64(), ours.as_secs_f64());
+    println!(
+        "| {name} | reference {reference:.2} s | ours {ours:.2} s | ratio {:.2} | {:.1} times as \
+         fast |",
+        ours / reference,
+        reference / ours
+    );
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Runs a command and watches its anonymous memory, in bytes.
+fn time_and_memory(command: &mut Command) -> (Duration, u64) {
+    let start = Instant::now();
+    let mut running = Running::start(command);
+    let status = PathBuf::from(format!("/proc/{}/status", running.child().id()));
+    let mut peak = 0;
+    while running.child().try_wait().expect("wait for the tool").is_none() {
+        peak = peak.max(anonymous_memory(&status).unwrap_or_default());
+        thread::sleep(Duration::from_millis(5));
+    }
+    let time = start.elapsed();
+    running.wait().expect_success();
+    (time, peak)
+}
+
+fn anonymous_memory(status: &Path) -> Option<u64> {
+    let text = fs::read_to_string(status).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Reads all files, so that they are in the page cache.
+fn read_all(dir: &Path) {
+    let mut buffer = vec![0; 1 << 20];
+    for_files(dir, &mut |path| {
+        let mut file = File::open(path).expect("open a data file");
+        while file.read(&mut buffer).expect("read a data file") > 0 {}
+    });
+}
+
+fn data_len(server: &TestServer) -> u64 {
+    let mut len = 0;
+    for_files(&server.datadir(), &mut |path| {
+        if path.extension().is_some_and(|extension| extension == "ibd") {
+            len += fs::metadata(path).expect("stat a data file").size();
+        }
+    });
+    len
+}
+
+fn for_files(dir: &Path, action: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(dir).expect("list a folder") {
+        let path = entry.expect("list a folder").path();
+        if path.is_dir() {
+            for_files(&path, action);
+        } else {
+            action(&path);
+        }
+    }
+}
+
+fn remove(dir: &Path) {
+    if dir.exists() {
+        fs::remove_dir_all(dir).expect("remove a folder");
+    }
+}
+
+fn sync(target: &Path) {
+    let status = Command::new("sync").arg("-f").arg(target).status().expect("run sync");
+    assert!(status.success(), "sync: {status}");
+}
+
+fn sync_all() {
+    let status = Command::new("sync").status().expect("run sync");
+    assert!(status.success(), "sync: {status}");
+}
+
+/// Prints what the numbers depend on.
+fn print_machine() {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?");
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    println!("# {cores} cores,{}", model.trim_start().trim_start_matches(':'));
+    println!("# {}", read("/proc/meminfo").lines().next().unwrap_or_default());
+    let mut file = tempfile::tempfile().expect("make a file");
+    let block = vec![1; 1 << 20];
+    let start = Instant::now();
+    for _ in 0..256 {
+        file.write_all(&block).expect("write");
+    }
+    file.sync_all().expect("sync");
+    let rate = 256.0 / start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    for _ in 0..100 {
+        file.write_all(block.get(..4096).unwrap_or_default()).expect("write");
+        file.sync_data().expect("sync");
+    }
+    let sync = start.elapsed().as_secs_f64() * 10.0;
+    println!("# disk: {rate:.0} MiB/s written and synced, {sync:.2} ms for 4 KiB and a sync");
+    let version = run(Tool::Reference(Series::V10_11).command().arg("--version"));
+    println!("# {}", version.stderr.lines().next().unwrap_or_default());
+}
