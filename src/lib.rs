@@ -1,10 +1,8 @@
 //! Physical backups of MariaDB: order of steps, policy, messages. Formats of the server's files
 //! stand in the crates `innodb`, `redo` and `aria`; talking to the server in `mdl`.
 
-pub mod cli;
-pub mod defaults_file;
+pub mod backup;
 pub mod durable;
-pub mod hint;
 pub mod metadata;
 pub mod options;
 pub mod report;

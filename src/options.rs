@@ -10,22 +10,11 @@ use mdl::session::ConnectOptions;
 #[derive(Clone)]
 pub enum Command {
     /// `--backup`
-    Backup(Box<BackupOptions>),
+    Backup(BackupOptions),
     /// `--prepare`
-    Prepare(Box<PrepareOptions>),
+    Prepare(PrepareOptions),
     /// `--copy-back`, `--move-back`
-    Restore(Box<RestoreOptions>),
-}
-
-impl Command {
-    /// Whether `--verbose` was given.
-    pub fn verbose(&self) -> bool {
-        match self {
-            Self::Backup(options) => options.verbose,
-            Self::Prepare(options) => options.verbose,
-            Self::Restore(options) => options.verbose,
-        }
-    }
+    Restore(RestoreOptions),
 }
 
 /// Options of `--backup`.

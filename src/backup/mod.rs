@@ -1,0 +1,3 @@
+//! Takes backups.
+
+pub mod redo_copy;

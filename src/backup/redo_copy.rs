@@ -1,0 +1,257 @@
+//! Follows the redo log of a running server and copies it.
+//!
+//! The copier starts before anything else is copied and never waits while there is something to
+//! read: log that the server overwrites before it was copied is lost, and the backup with it. It
+//! copies whole mini-transactions, each proven by its checksum, up to a limit that is set under
+//! the last lock, and not a byte further.
+//!
+//! The stages: [`RedoCopier::start`] (the copy begins at the newest checkpoint),
+//! [`RedoCopier::pause`], [`RedoCopier::checkpoint`] and the reading of the end LSN,
+//! [`RedoCopier::set_limit`], [`RedoCopier::resume`], [`RedoCopier::drain`].
+
+mod error;
+mod follow;
+mod live_log;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use redo::header::{Checkpoint, HEADER_LEN};
+use redo::{Lsn, PageNo, SpaceId};
+
+pub use self::error::RedoCopyError;
+use self::follow::{Follower, Window};
+use self::live_log::LiveLog;
+use self::shared::Shared;
+
+/// How long an aborted thread may take to end before it is left alone.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A round takes milliseconds unless the destination is blocked.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Something the log tells about a data file, in the order of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEvent {
+    /// Start of the mini-transaction.
+    pub lsn: Lsn,
+    /// The tablespace.
+    pub space: SpaceId,
+    /// What happened to it.
+    pub change: FileChange,
+}
+
+/// What happened to a data file; paths as the server opened them (`./db/table.ibd` or absolute).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileChange {
+    /// It was created.
+    Create {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is about to be deleted.
+    Delete {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was renamed.
+    Rename {
+        /// Its path before.
+        from: PathBuf,
+        /// Its path from now on.
+        to: PathBuf,
+    },
+    /// Its first change since a checkpoint follows.
+    Modify {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its page 0 was initialised: the tablespace was created, or an undo tablespace truncated.
+    InitFirstPage,
+    /// It was cut to this number of pages.
+    Trim {
+        /// Pages that remain.
+        page_no: PageNo,
+    },
+}
+
+/// How close the copy is to being overtaken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// Bytes of log that the server has written and the copy has not, as far as was noted.
+    pub bytes: u64,
+    /// Bytes that the server can write before it reaches the copy's position from behind.
+    pub headroom: u64,
+    /// Bytes of log that fit into the server's file.
+    pub capacity: u64,
+    /// A log size, bytes, that would be comfortable for the largest lag so far.
+    pub enough: u64,
+}
+
+/// A complete copy of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopiedLog {
+    /// The checkpoint at which the copy begins; its LSN is the copy's first LSN.
+    pub checkpoint: Checkpoint,
+    /// Where it ends: the limit.
+    pub end_lsn: Lsn,
+    /// Bytes written, with the header.
+    pub len: u64,
+}
+
+/// Copies the log in a thread of its own until its limit is reached, it fails, or it is dropped.
+/// After a failure every call returns that error.
+pub struct RedoCopier<W> {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    checkpoint: Checkpoint,
+    thread: Option<JoinHandle<Option<W>>>,
+}
+
+impl<W: Write + Send + 'static> RedoCopier<W> {
+    /// Starts to copy the log at `path` (`ib_logfile0`) to `out`, from its newest checkpoint on.
+    /// The header is written at once, naming `creator` (`Backup ` and a version).
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read or has an unusable format, or `out` fails.
+    pub fn start(
+        path: &Path,
+        creator: &str,
+        mut out: W,
+    ) -> Result<(Self, Receiver<FileEvent>), RedoCopyError> {
+        let log = LiveLog::open(path)?;
+        let checkpoint = log.checkpoint()?;
+        out.write_all(&log.header().copied(checkpoint, creator))
+            .map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
+        let capacity = log.ring().capacity();
+        let shared = Arc::new(Shared::new(checkpoint.lsn, checkpoint.end_lsn, capacity));
+        let (events, receiver) = crossbeam_channel::unbounded();
+        let follower = Follower {
+            log,
+            path: path.to_owned(),
+            shared: Arc::clone(&shared),
+            out,
+            events,
+            position: checkpoint.lsn,
+            window: Window::default(),
+            stall: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("redo copy".to_owned())
+            .spawn(move || run(follower))
+            .map_err(|error| RedoCopyError::Thread(Arc::new(error)))?;
+        let path = path.to_owned();
+        Ok((Self { shared, path, checkpoint, thread: Some(thread) }, receiver))
+    }
+
+    /// The checkpoint at which the copy begins.
+    pub fn start_checkpoint(&self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    /// End of what is copied so far. Events of everything before it have been sent.
+    ///
+    /// # Errors
+    ///
+    /// The copy has failed.
+    pub fn position(&self) -> Result<Lsn, RedoCopyError> {
+        self.shared.position()
+    }
+
+    /// Waits until everything before `lsn` is copied, at most `timeout`; whether it is.
+    ///
+    /// # Errors
+    ///
+    /// The copy has failed.
+    pub fn wait_for(&self, lsn: Lsn, timeout: Duration) -> Result<bool, RedoCopyError> {
+        self.shared.wait_for(lsn, timeout)
+    }
+
+    /// The newest checkpoint in the server's log now.
+    ///
+    /// # Errors
+    ///
+    /// The copy has failed, or the log cannot be read.
+    pub fn checkpoint(&self) -> Result<Checkpoint, RedoCopyError> {
+        self.shared.position()?;
+        // Opened anew: the server may have replaced the file.
+        LiveLog::open(&self.path)?.checkpoint()
+    }
+
+    /// Notes that the server's log has grown to `lsn`, for [`RedoCopier::lag`] and for messages.
+    pub fn note_server_lsn(&self, lsn: Lsn) {
+        self.shared.note_server_lsn(lsn);
+    }
+
+    /// How far the copy is behind the LSN last noted.
+    pub fn lag(&self) -> Lag {
+        self.shared.lag()
+    }
+
+    /// Holds the copy: after this nothing more is copied until [`RedoCopier::resume`]. Returns its
+    /// position.
+    ///
+    /// # Errors
+    ///
+    /// The copy has failed, or does not come to rest within 30 s.
+    pub fn pause(&self) -> Result<Lsn, RedoCopyError> {
+        self.shared.pause(ROUND_TIMEOUT)
+    }
+
+    /// Lets a held copy go on.
+    pub fn resume(&self) {
+        self.shared.resume();
+    }
+
+    /// Copies up to `end_lsn`, which must be the end of a mini-transaction, and no further. Can be
+    /// called while the copy is held or runs.
+    ///
+    /// # Errors
+    ///
+    /// The copy has failed, or has passed `end_lsn` already.
+    pub fn set_limit(&self, end_lsn: Lsn) -> Result<(), RedoCopyError> {
+        self.shared.set_limit(end_lsn, ROUND_TIMEOUT)
+    }
+
+    /// Waits until the limit is reached, at most `timeout`; lets a held copy go on. Returns what
+    /// was copied, and the destination, flushed.
+    ///
+    /// # Errors
+    ///
+    /// The copy has failed, has no limit, or did not reach it in time.
+    pub fn drain(mut self, timeout: Duration) -> Result<(CopiedLog, W), RedoCopyError> {
+        let end_lsn = self.shared.drain(timeout)?;
+        let out = self.thread.take().and_then(|thread| thread.join().ok().flatten());
+        let out = out.ok_or(RedoCopyError::Panicked)?;
+        let len = HEADER_LEN.saturating_add(end_lsn.since(self.checkpoint.lsn));
+        Ok((CopiedLog { checkpoint: self.checkpoint, end_lsn, len }, out))
+    }
+}
+
+impl<W> Drop for RedoCopier<W> {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.shared.abort(ABORT_TIMEOUT);
+        }
+    }
+}
+
+/// The body of the thread: whatever happens, its end becomes known.
+fn run<W: Write>(follower: Follower<W>) -> Option<W> {
+    let shared = Arc::clone(&follower.shared);
+    let run = std::panic::AssertUnwindSafe(|| follower.run());
+    let (out, error) = match std::panic::catch_unwind(run) {
+        Ok(Ok(out)) => (Some(out), None),
+        Ok(Err(error)) => (None, Some(error)),
+        Err(_) => (None, Some(RedoCopyError::Panicked)),
+    };
+    shared.ended(error);
+    out
+}

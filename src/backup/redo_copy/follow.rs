@@ -1,0 +1,263 @@
+//! The thread that follows the log.
+//!
+//! It works in rounds: read a window from the end of the copy on, take the complete
+//! mini-transactions in it, write them to the destination, publish the new position. Between
+//! rounds it can be held. A round that finds nothing is a stall: the log ends here for now, the
+//! file was replaced, or the server overwrote what was not copied yet.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use redo::header::Checkpoint;
+use redo::mtr::{Mtr, Run, RunKind, Unfinished};
+use redo::record::{self, FileRecord, Record};
+use redo::{Lsn, PageNo};
+
+use super::live_log::{AtPath, LiveLog};
+use super::shared::{Shared, Step};
+use super::{FileChange, FileEvent, RedoCopyError};
+
+/// Bytes read when little is expected. Reading this from the page cache takes microseconds.
+const WINDOW_MIN: usize = 16 << 10;
+/// Bytes read at once when far behind; more than any mini-transaction has.
+const WINDOW_MAX: usize = 4 << 20;
+const _: () = assert!(WINDOW_MAX > redo::mtr::WINDOW_LEN_MIN);
+/// A mini-transaction that is half written will be complete in a moment.
+const TORN_WAIT: Duration = Duration::from_micros(200);
+/// Between two looks at a log that may grow at any time.
+const POLL: Duration = Duration::from_millis(1);
+/// The same, when nothing has happened for [`IDLE_AFTER`] and nobody waits.
+const POLL_IDLE: Duration = Duration::from_millis(10);
+const IDLE_AFTER: Duration = Duration::from_secs(2);
+/// A stall this long is examined, and again after the same time.
+const EXAMINE_AFTER: Duration = Duration::from_millis(20);
+
+/// The state of the thread.
+pub(super) struct Follower<W> {
+    pub(super) log: LiveLog,
+    pub(super) path: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    pub(super) out: W,
+    pub(super) events: Sender<FileEvent>,
+    /// End of the copy.
+    pub(super) position: Lsn,
+    pub(super) window: Window,
+    pub(super) stall: Option<Stall>,
+}
+
+/// The bytes last read.
+#[derive(Default)]
+pub(super) struct Window {
+    bytes: Vec<u8>,
+    /// How much to read next.
+    want: usize,
+}
+
+/// A time without progress.
+pub(super) struct Stall {
+    since: Instant,
+    examined: Instant,
+    /// What the examination found, to be confirmed by one more fruitless round.
+    suspicion: Option<Suspicion>,
+}
+
+#[derive(Clone, Copy)]
+enum Suspicion {
+    Replaced,
+    Overrun(Checkpoint),
+}
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Something was copied.
+    Progress,
+    /// The next window will be larger.
+    Grow,
+    /// Nothing is there.
+    Nothing,
+    /// Something incomplete is there.
+    Torn,
+}
+
+impl<W: Write> Follower<W> {
+    /// Copies until the limit is reached, then flushes and returns the destination.
+    pub(super) fn run(mut self) -> Result<W, RedoCopyError> {
+        loop {
+            let limit = match self.shared.next_round() {
+                Step::Stop => return Err(RedoCopyError::Aborted),
+                Step::Copy { limit } => limit,
+            };
+            let round = self.round(limit);
+            if limit == Some(self.position) && round.is_ok() {
+                self.out.flush().map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
+                self.shared.round_done(self.position, true);
+                return Ok(self.out);
+            }
+            self.shared.round_done(self.position, false);
+            match round? {
+                Round::Progress => self.stall = None,
+                Round::Grow => {}
+                stalled => self.stalled(stalled)?,
+            }
+        }
+    }
+
+    fn round(&mut self, limit: Option<Lsn>) -> Result<Round, RedoCopyError> {
+        if limit.is_some_and(|limit| limit <= self.position) {
+            return Ok(Round::Progress);
+        }
+        let ring = self.log.ring();
+        let largest = usize::try_from(ring.capacity()).unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
+        let len = self.window.want.clamp(WINDOW_MIN, WINDOW_MAX).min(largest);
+        // Only ever grows: no zeroing of memory that is about to be read into.
+        if self.window.bytes.len() < len {
+            self.window.bytes.resize(len, 0);
+        }
+        let window = self.window.bytes.get_mut(..len).unwrap_or_default();
+        self.log.read(self.position, window)?;
+        let mut accepted = 0;
+        let mut lsn = self.position;
+        let end = loop {
+            if limit == Some(lsn) {
+                break Unfinished::Nothing;
+            }
+            let rest = window.get_mut(accepted..).unwrap_or_default();
+            let mtr = match Mtr::parse(rest, lsn, ring) {
+                Ok(mtr) => mtr,
+                Err(end) => break end,
+            };
+            if let Some(limit) = limit.filter(|&limit| mtr.end() > limit) {
+                let (start, end) = (mtr.start(), mtr.end());
+                return Err(RedoCopyError::LimitInside { limit, start, end });
+            }
+            announce(&mtr, &self.events)?;
+            let sequence_at = mtr.sequence_at();
+            accepted += mtr.stored_len();
+            lsn = mtr.end();
+            // The copy never wraps, so all of it is in the first lap. The CRC does not cover this.
+            if let Some(sequence) = rest.get_mut(sequence_at) {
+                *sequence = 1;
+            }
+        };
+        let accepted = window.get(..accepted).unwrap_or_default();
+        self.out.write_all(accepted).map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
+        self.position = lsn;
+        let can_grow = end == Unfinished::NeedMore && len < largest;
+        self.window.want = if can_grow {
+            len * 4
+        } else if end == Unfinished::NeedMore && !accepted.is_empty() {
+            len
+        } else {
+            WINDOW_MIN
+        };
+        Ok(match end {
+            _ if !accepted.is_empty() => Round::Progress,
+            _ if can_grow => Round::Grow,
+            Unfinished::Nothing => Round::Nothing,
+            _ => Round::Torn,
+        })
+    }
+
+    /// Finds out why there is nothing to copy, if that lasts; waits a little.
+    fn stalled(&mut self, round: Round) -> Result<(), RedoCopyError> {
+        let now = Instant::now();
+        let mut stall =
+            self.stall.take().unwrap_or(Stall { since: now, examined: now, suspicion: None });
+        match stall.suspicion {
+            Some(Suspicion::Replaced) => return self.switch(),
+            Some(Suspicion::Overrun(checkpoint)) => {
+                return Err(self.shared.overrun(self.position, checkpoint.end_lsn));
+            }
+            None => {}
+        }
+        if now.duration_since(stall.examined) >= EXAMINE_AFTER {
+            stall.examined = now;
+            stall.suspicion = self.examine()?;
+        }
+        if stall.suspicion.is_none() {
+            let lasted = now.duration_since(stall.since);
+            let wait = if round == Round::Torn && lasted < EXAMINE_AFTER {
+                TORN_WAIT
+            } else if lasted < IDLE_AFTER || self.shared.in_a_hurry() {
+                POLL
+            } else {
+                POLL_IDLE
+            };
+            self.shared.wait_for_change(wait);
+        }
+        self.stall = Some(stall);
+        Ok(())
+    }
+
+    fn examine(&self) -> Result<Option<Suspicion>, RedoCopyError> {
+        if self.log.at_path()? == AtPath::Other {
+            return Ok(Some(Suspicion::Replaced));
+        }
+        let checkpoint = self.log.checkpoint()?;
+        // Whatever is before the checkpoint is durable in the file, unless its place has been
+        // reused; whatever is before its end LSN was written.
+        let lap = self.log.ring().capacity();
+        let overrun =
+            checkpoint.lsn > self.position || checkpoint.end_lsn.since(self.position) >= lap;
+        Ok(overrun.then_some(Suspicion::Overrun(checkpoint)))
+    }
+
+    /// Goes on in the file that replaced the log; the old one has been read to its end.
+    fn switch(&mut self) -> Result<(), RedoCopyError> {
+        let log = LiveLog::open(&self.path)?;
+        let first_lsn = log.header().first_lsn();
+        if self.position < first_lsn {
+            return Err(RedoCopyError::Replaced { position: self.position, first_lsn });
+        }
+        self.shared.set_capacity(log.ring().capacity());
+        self.log = log;
+        Ok(())
+    }
+}
+
+/// Tells about what a mini-transaction does to files.
+fn announce(mtr: &Mtr<'_>, events: &Sender<FileEvent>) -> Result<(), RedoCopyError> {
+    for run in mtr.runs() {
+        let run = run?;
+        let change = match run.kind {
+            RunKind::File => file_change(mtr, &run)?,
+            RunKind::Trim => Some(FileChange::Trim { page_no: run.page.page_no }),
+            RunKind::Init if run.page.page_no == PageNo(0) => Some(FileChange::InitFirstPage),
+            _ => None,
+        };
+        if let Some(change) = change {
+            // Nobody listens any more once it is known what to copy.
+            let _ = events.send(FileEvent { lsn: mtr.start(), space: run.page.space, change });
+        }
+    }
+    Ok(())
+}
+
+fn file_change(mtr: &Mtr<'_>, run: &Run) -> Result<Option<FileChange>, RedoCopyError> {
+    let path = |name: &[u8]| PathBuf::from(OsStr::from_bytes(name));
+    // Alone, a FILE_CHECKPOINT is the last record; that it is so here too is prepare's concern.
+    let Some(record) = record::decode_run(mtr.run_bytes(run), mtr.start()).next() else {
+        return Ok(None);
+    };
+    Ok(match record? {
+        Record::File(FileRecord::Create { name, .. }) => {
+            Some(FileChange::Create { path: path(name) })
+        }
+        Record::File(FileRecord::Delete { name, .. }) => {
+            Some(FileChange::Delete { path: path(name) })
+        }
+        Record::File(FileRecord::Modify { name, .. }) => {
+            Some(FileChange::Modify { path: path(name) })
+        }
+        Record::File(FileRecord::Rename { from, to, .. }) => {
+            Some(FileChange::Rename { from: path(from), to: path(to) })
+        }
+        _ => None,
+    })
+}
