@@ -2,7 +2,10 @@
 //! stand in the crates `innodb`, `redo` and `aria`; talking to the server in `mdl`.
 
 pub mod backup;
+pub mod cli;
+pub mod defaults_file;
 pub mod durable;
+pub mod hint;
 pub mod metadata;
 pub mod options;
 pub mod report;

@@ -1,3 +1,87 @@
 //! Parses the command line, dispatches, prints the error, sets the exit code.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use mariabackup::cli::usage_error::UsageError;
+use mariabackup::cli::{self, Action, Environment, help, secret};
+use mariabackup::hint;
+use mariabackup::options::Command;
+use mariabackup::report::Report;
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        let (text, hint) = hint::describe(&error);
+        say(&format!("[00] FATAL ERROR: {} {text}", now()));
+        if let Some(hint) = hint {
+            say(&format!("Hint: {hint}"));
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let arguments = secret::arguments().context("read the hidden arguments")?;
+    let environment = Environment::of_process().context("find the working directory")?;
+    let invocation = cli::parse(&arguments, &environment);
+    if let Err(error) = secret::hide(&arguments, &invocation.secrets) {
+        say(&format!("Warning: the password cannot be hidden from the list of processes: {error}"));
+    }
+    for warning in &invocation.warnings {
+        say(warning);
+    }
+    let program = &invocation.program;
+    let (mut command, ask_password) = match invocation.action {
+        Ok(Action::Run { command, ask_password }) => (command, ask_password),
+        Ok(Action::Version) => {
+            say(&help::version(program));
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Action::Help(text) | Action::PrintDefaults(text)) => {
+            print(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(error) => {
+            if let UsageError::NoMode(help) = &error {
+                print(help)?;
+                say(&help::version(program));
+            } else {
+                say(&error.lines(program, &now()));
+            }
+            return Ok(ExitCode::from(error.exit_code()));
+        }
+    };
+    if ask_password && let Command::Backup(options) = &mut command {
+        options.connection.password = Some(secret::ask_password().context("ask for the password")?);
+    }
+    say(&help::version(program));
+    execute(&command)?;
+    say(&format!("[00] {} completed OK!", now()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn execute(command: &Command) -> anyhow::Result<()> {
+    let report = Report::to_stderr(command.verbose());
+    match command {
+        Command::Backup(_) | Command::Prepare(_) | Command::Restore(_) => {
+            report.phase_done();
+            bail!("nothing is supported yet by this version")
+        }
+    }
+}
+
+/// Nothing can be done about a closed standard error; the exit code still tells.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("write the text")
+}
+
+fn now() -> String {
+    chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string()
+}

@@ -10,11 +10,22 @@ use mdl::session::ConnectOptions;
 #[derive(Clone)]
 pub enum Command {
     /// `--backup`
-    Backup(BackupOptions),
+    Backup(Box<BackupOptions>),
     /// `--prepare`
-    Prepare(PrepareOptions),
+    Prepare(Box<PrepareOptions>),
     /// `--copy-back`, `--move-back`
-    Restore(RestoreOptions),
+    Restore(Box<RestoreOptions>),
+}
+
+impl Command {
+    /// Whether `--verbose` was given.
+    pub fn verbose(&self) -> bool {
+        match self {
+            Self::Backup(options) => options.verbose,
+            Self::Prepare(options) => options.verbose,
+            Self::Restore(options) => options.verbose,
+        }
+    }
 }
 
 /// Options of `--backup`.

@@ -1,0 +1,203 @@
+//! `--help`, `--version` and the manual page, from the table of options.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, ArgAction};
+
+use super::settings::Settings;
+use super::table::{Argument, Kind, OPTIONS, Spec, Support, Table};
+use super::value::Value;
+use super::{BACKUP_GROUPS, CLIENT_GROUPS, Environment, SERVER_GROUPS};
+
+/// Release of MariaDB whose mariadb-backup this program is compared with.
+pub const REFERENCE_VERSION: &str = "10.11.19-MariaDB";
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The lines of `--version`; scripts look for the first.
+pub fn version(program: &str) -> String {
+    let (os, arch) = ("Linux", std::env::consts::ARCH);
+    format!(
+        "{program} based on MariaDB server {REFERENCE_VERSION} {os} ({arch})\nmariabackup \
+         {VERSION}, for servers from MariaDB 10.5 on; not made by the MariaDB project"
+    )
+}
+
+/// The options as clap sees them. It renders them; reading them takes other rules.
+pub fn command() -> clap::Command {
+    let mut command = clap::Command::new("mariabackup")
+        .version(VERSION)
+        .about("Takes, prepares and restores physical backups of MariaDB")
+        .override_usage(
+            "mariabackup [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] \
+             [OPTIONS]",
+        )
+        .disable_help_flag(true)
+        .disable_version_flag(true);
+    let heading = "Options that come first";
+    for (name, value, help) in [
+        ("print-defaults", None, "Print the options found in the option files and exit."),
+        ("no-defaults", None, "Read no option file. Must be the very first option."),
+        ("defaults-file", Some("FILE"), "Read this option file and no other."),
+        ("defaults-extra-file", Some("FILE"), "Read this option file after the global ones."),
+        ("defaults-group-suffix", Some("TEXT"), "Read each group also with this at its end."),
+    ] {
+        let argument = Arg::new(name).long(name).help(help).help_heading(heading);
+        command = command.arg(match value {
+            Some(value) => argument.value_name(value).require_equals(true),
+            None => argument.action(ArgAction::SetTrue),
+        });
+    }
+    command.args(OPTIONS.iter().map(argument))
+}
+
+fn argument(spec: &Spec) -> Arg {
+    let mut help = spec.help.to_owned();
+    if spec.support == Support::NotYet {
+        help.push_str(" Not supported yet by this version.");
+    }
+    if matches!(spec.kind, Kind::Flag(true)) {
+        let _ = write!(help, " On by default; --skip-{} turns it off.", spec.name);
+    }
+    if let Kind::Choice(names, _) = spec.kind {
+        let _ = write!(help, " One of {}.", names.join(", "));
+    }
+    let heading = match spec.table {
+        Table::Server => "Options that are also read from the server's groups",
+        Table::Client | Table::Both => "Options",
+    };
+    let argument = Arg::new(spec.name).long(spec.name).help(help).help_heading(heading);
+    let argument = match spec.short {
+        Some(letter) => argument.short(letter),
+        None => argument,
+    };
+    let value_name = match spec.kind {
+        Kind::Number(_) | Kind::Fraction => "NUMBER",
+        Kind::Flag(_) | Kind::Marker | Kind::Text(_) | Kind::Choice(..) => "TEXT",
+    };
+    match (spec.kind, spec.argument) {
+        (Kind::Flag(_) | Kind::Marker, _) | (_, Argument::No) => {
+            argument.action(ArgAction::SetTrue)
+        }
+        (_, Argument::Optional) => {
+            argument.value_name(value_name).num_args(0..=1).require_equals(true)
+        }
+        (_, Argument::Required) => argument.value_name(value_name),
+    }
+}
+
+/// Text of `--help`: the options, the option files and groups, the values now in force.
+pub(super) fn help(program: &str, settings: &Settings, environment: &Environment) -> String {
+    let mut after = "Option files, in this order:\n".to_owned();
+    for file in &environment.usual_files {
+        let _ = write!(after, "{} ", file.display());
+    }
+    let _ = writeln!(after, "~/.my.cnf");
+    let groups = [&BACKUP_GROUPS[..], &SERVER_GROUPS, &CLIENT_GROUPS].concat();
+    let _ = writeln!(after, "The following groups are read: {}", groups.join(" "));
+    after.push_str(
+        "With --copy-back and --move-back also mysqld-X.Y, mariadb-X.Y and mariadbd-X.Y, where \
+         X.Y\nis the series of the server that was backed up.\n",
+    );
+    for table in [Table::Server, Table::Client] {
+        after.push('\n');
+        after.push_str(&variables(table, settings));
+    }
+    let usage = format!(
+        "{program} [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] [OPTIONS]"
+    );
+    let help = command().override_usage(usage).after_help(after).render_help().to_string();
+    format!("{}\n{help}", version(program))
+}
+
+/// The options of a table with their values, in the reference's form.
+fn variables(table: Table, settings: &Settings) -> String {
+    let mut text = "Variables (--variable-name=value)\n\
+                    and boolean options {FALSE|TRUE}  Value (after reading options)\n\
+                    --------------------------------- ----------------------------------------\n"
+        .to_owned();
+    for spec in OPTIONS.iter().filter(|spec| spec.table == table || spec.table == Table::Both) {
+        // As in the reference.
+        if matches!(spec.name, "password" | "protocol" | "core-file") {
+            continue;
+        }
+        let name = spec.alias_of.unwrap_or(spec.name);
+        let value = match settings.value(name) {
+            Value::Flag(true) => "TRUE".to_owned(),
+            Value::Flag(false) => "FALSE".to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::Choice(name) => name.to_owned(),
+            Value::Text(text) if !text.is_empty() => text.to_string_lossy().into_owned(),
+            Value::Unset | Value::Text(_) => "(No default value)".to_owned(),
+        };
+        let _ = writeln!(text, "{:<33} {value}", spec.name);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Origin;
+    use super::*;
+
+    #[test]
+    fn clap_accepts_the_definitions() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_word_that_galera_looks_for_is_there() {
+        let environment = Environment {
+            variables: std::collections::HashMap::new(),
+            directory: "/".into(),
+            usual_files: vec!["/etc/my.cnf".into()],
+            interactive: false,
+        };
+        let mut settings = Settings::default();
+        let spec = Spec::find("parallel").unwrap();
+        settings.set(spec, Value::Number(7), Origin::CommandLine);
+        let help = help("prog", &settings, &environment);
+        assert!(help.split_whitespace().any(|word| word == "--version-check"), "{help}");
+        assert!(help.contains("\nparallel                          7\n"));
+        assert!(help.contains("Usage: prog [--defaults-file=#]"));
+        for spec in OPTIONS {
+            assert!(help.contains(&format!("--{}", spec.name)), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn the_version_has_the_form_that_scripts_know() {
+        let text = version("/usr/bin/mariabackup");
+        let line = text.lines().next().unwrap();
+        assert!(line.starts_with("/usr/bin/mariabackup based on MariaDB server 10.11.19-MariaDB "));
+        assert!(text.contains(VERSION));
+    }
+
+    /// The usual one would name every option.
+    const SYNOPSIS: &str = ".SH SYNOPSIS\n\\fBmariabackup\\fR [\\-\\-defaults\\-file=\\fIFILE\\fR] \
+                            \\-\\-backup | \\-\\-prepare | \\-\\-copy\\-back | \\-\\-move\\-back \
+                            [\\-\\-target\\-dir=\\fIDIRECTORY\\fR] [\\fIOPTIONS\\fR]\n";
+
+    /// To refresh the page: `UPDATE_MAN=1 cargo test -p mariabackup man_page`.
+    #[test]
+    fn man_page_is_up_to_date() {
+        let man = clap_mangen::Man::new(command()).date("");
+        let mut page = Vec::new();
+        man.render_title(&mut page).unwrap();
+        man.render_name_section(&mut page).unwrap();
+        page.extend_from_slice(SYNOPSIS.as_bytes());
+        man.render_options_section(&mut page).unwrap();
+        man.render_version_section(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/man/mariabackup.1");
+        if std::env::var_os("UPDATE_MAN").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            stored == page,
+            "man/mariabackup.1 is stale; refresh it: UPDATE_MAN=1 cargo test -p mariabackup man_page"
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! From the values of all options to what is to be done.
+
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+
+use mdl::session::{ConnectOptions, Protocol, TlsOptions};
+
+use super::settings::Origin;
+use super::table::{Mode, OPTIONS, Support};
+use super::usage_error::UsageError;
+use super::value::{self, Value};
+use super::{Action, Parser, help, secret};
+use crate::options::{BackupOptions, Command, PrepareOptions, RestoreMode, RestoreOptions};
+
+/// Where Debian's server keeps its data.
+pub(super) const DATADIR: &str = "/var/lib/mysql";
+
+impl Parser<'_> {
+    /// Decides what is to be done, once everything is read.
+    pub(super) fn decide(&mut self, tool_name: &str) -> Result<Action, UsageError> {
+        match self.first_error.take() {
+            Some(error) if !error.is_unknown() => return Err(error),
+            error => {
+                // The reference comes to these before it looks for unknown options.
+                if self.settings.flag("version") {
+                    return Ok(Action::Version);
+                }
+                if self.settings.flag("help") {
+                    return Ok(Action::Help(self.help()));
+                }
+                error.map_or(Ok(()), Err)?;
+            }
+        }
+        self.check_values()?;
+        let mode = self.mode()?;
+        self.check_support(mode)?;
+        let mut ask_password = false;
+        let command = match mode {
+            Mode::Backup => {
+                if let Some(typed) = self.asked_by.take() {
+                    if !self.environment.interactive {
+                        return Err(UsageError::NoPassword(typed));
+                    }
+                    ask_password = true;
+                }
+                Command::Backup(Box::new(self.backup(tool_name)?))
+            }
+            Mode::Prepare => Command::Prepare(Box::new(self.prepare(tool_name)?)),
+            Mode::CopyBack => self.restore(tool_name, RestoreMode::Copy)?,
+            Mode::MoveBack => self.restore(tool_name, RestoreMode::Move)?,
+            Mode::Decompress => return Err(UsageError::NotSupported("decompress".to_owned())),
+        };
+        Ok(Action::Run { command, ask_password })
+    }
+
+    /// The help, with the values that the options have now.
+    pub fn help(&self) -> String {
+        help::help(&self.program, &self.settings, self.environment)
+    }
+
+    fn check_values(&self) -> Result<(), UsageError> {
+        self.protocol()?;
+        if let Some(format) = self.settings.text("stream") {
+            let known = ["mbstream", "xbstream"];
+            if !known.iter().any(|name| format.eq_ignore_ascii_case(name)) {
+                let text = format!("Invalid --stream argument: {}", format.display());
+                return Err(UsageError::Message(text));
+            }
+        }
+        if self.settings.text("datadir").is_some_and(|datadir| datadir == "./") {
+            let text = "mariabackup: Error: Please set parameter 'datadir'";
+            return Err(UsageError::Message(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn mode(&self) -> Result<Mode, UsageError> {
+        let others = [
+            (Mode::Decompress, "decompress"),
+            (Mode::CopyBack, "copy-back"),
+            (Mode::MoveBack, "move-back"),
+            (Mode::Prepare, "prepare"),
+        ];
+        let mut chosen = others.iter().filter(|(_, name)| self.settings.flag(name));
+        let shown = |name| if name == "prepare" { "apply-log" } else { name };
+        match (chosen.next(), chosen.next(), self.settings.flag("backup")) {
+            (Some((_, one)), Some((_, two)), _) => {
+                // The reference names these two the other way round.
+                let (one, two) = if (*one, *two) == ("decompress", "copy-back") {
+                    (*two, *one)
+                } else {
+                    (*one, *two)
+                };
+                Err(UsageError::Exclusive(shown(one), shown(two)))
+            }
+            (Some((mode, _)), None, false) => Ok(*mode),
+            (None, _, true) => Ok(Mode::Backup),
+            _ => Err(UsageError::NoMode(self.help())),
+        }
+    }
+
+    /// Refuses what this version cannot serve in this mode, and says what has no effect.
+    fn check_support(&mut self, mode: Mode) -> Result<(), UsageError> {
+        for spec in OPTIONS {
+            let name = spec.name;
+            // A server's own options may stand in its groups; they are not a wish to this program.
+            let asked = self.settings.origin(name).filter(|at| *at != Origin::ServerGroup);
+            if asked.is_none() || self.settings.value(name) == value::default_of(spec) {
+                continue;
+            }
+            match spec.support {
+                Support::NotYet if name == "innodb-force-recovery" && mode == Mode::Backup => {
+                    return Err(UsageError::Message(
+                        "mariabackup: The option \"innodb_force_recovery\" should only be used \
+                         with \"--prepare\"."
+                            .to_owned(),
+                    ));
+                }
+                Support::NotYet if spec.modes.contain(mode) => {
+                    return Err(UsageError::NotSupported(name.to_owned()));
+                }
+                Support::Obsolete => {
+                    self.warnings.push(format!("Obsolete option: {name}. Ignored"));
+                }
+                Support::NotYet | Support::NoEffect | Support::Full => {}
+            }
+        }
+        match self.settings.number("innodb-log-write-ahead-size") {
+            Some(size) if mode == Mode::Backup && !size.is_power_of_two() => {
+                let text =
+                    format!("InnoDB: innodb_log_write_ahead_size={size} is not a power of two");
+                Err(UsageError::Message(text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn backup(&self, tool_name: &str) -> Result<BackupOptions, UsageError> {
+        let tmpdir = self.settings.text("tmpdir").or_else(|| {
+            self.environment.variable("TMPDIR").filter(|path| !path.is_empty()).cloned()
+        });
+        let positive = |name| self.settings.number(name).filter(|number| *number > 0);
+        Ok(BackupOptions {
+            tool_name: tool_name.to_owned(),
+            tool_command: secret::masked(self.arguments, &self.secrets, "...")
+                .iter()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" "),
+            target_dir: self.target_dir()?,
+            connection: self.connection()?,
+            datadir: self.path("datadir"),
+            parallel: self.parallel().unwrap_or(NonZeroUsize::MIN),
+            throttle: positive("throttle").and_then(|limit| u32::try_from(limit).ok()),
+            tmpdir: self.environment.absolute(&first_of_list(tmpdir.as_deref())),
+            open_files_limit: positive("open-files-limit"),
+            lock_wait_timeout: positive("startup-wait-timeout"),
+            check_privileges: self.settings.flag("check-privileges"),
+            verbose: self.settings.flag("verbose"),
+        })
+    }
+
+    fn prepare(&self, tool_name: &str) -> Result<PrepareOptions, UsageError> {
+        Ok(PrepareOptions {
+            tool_name: tool_name.to_owned(),
+            target_dir: self.target_dir()?,
+            parallel: self.parallel(),
+            use_memory: self.settings.number("use-memory"),
+            open_files_limit: self.settings.number("open-files-limit").filter(|limit| *limit > 0),
+            verbose: self.settings.flag("verbose"),
+        })
+    }
+
+    fn restore(&self, tool_name: &str, mode: RestoreMode) -> Result<Command, UsageError> {
+        let datadir = self.path("datadir").unwrap_or_else(|| PathBuf::from(DATADIR));
+        // The server takes these for relative to its data directory.
+        let below =
+            |name| self.settings.text(name).map(|path| datadir.join(path).components().collect());
+        let options = RestoreOptions {
+            tool_name: tool_name.to_owned(),
+            target_dir: self.target_dir()?,
+            mode,
+            innodb_data_home_dir: below("innodb-data-home-dir"),
+            innodb_data_file_path: self.utf8("innodb-data-file-path")?,
+            innodb_undo_directory: below("innodb-undo-directory"),
+            innodb_log_group_home_dir: below("innodb-log-group-home-dir"),
+            aria_log_dir_path: below("aria-log-dir-path"),
+            innodb_buffer_pool_filename: self.utf8("innodb-buffer-pool-filename")?,
+            parallel: self
+                .parallel()
+                .or_else(|| thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+            force_non_empty_directories: self.settings.flag("force-non-empty-directories"),
+            force_unprepared: self.settings.flag("force-unprepared"),
+            verbose: self.settings.flag("verbose"),
+            datadir,
+        };
+        Ok(Command::Restore(Box::new(options)))
+    }
+
+    fn target_dir(&self) -> Result<PathBuf, UsageError> {
+        self.path("target-dir")
+            .ok_or_else(|| UsageError::Message("Error: --target-dir is empty".to_owned()))
+    }
+
+    /// The number of threads, if anything sets it.
+    fn parallel(&self) -> Option<NonZeroUsize> {
+        self.settings.origin("parallel")?;
+        let count = usize::try_from(self.settings.number("parallel")?).ok()?;
+        NonZeroUsize::new(count)
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.settings.text(name).map(|path| self.environment.absolute(&path))
+    }
+
+    fn utf8(&self, name: &str) -> Result<Option<String>, UsageError> {
+        let into_utf8 = |text: std::ffi::OsString| {
+            let error = |_| UsageError::Message(format!("Error: value of --{name} is not UTF-8"));
+            text.into_string().map_err(error)
+        };
+        self.settings.text(name).map(into_utf8).transpose()
+    }
+
+    fn connection(&self) -> Result<ConnectOptions, UsageError> {
+        let environment = |name| self.environment.variable(name).cloned();
+        let password = match self.settings.value("password") {
+            Value::Text(_) => Some(self.utf8("password")?.unwrap_or_default()),
+            _ => environment("MYSQL_PWD")
+                .map(|password| {
+                    password.into_string().map_err(|_| {
+                        UsageError::Message("Error: MYSQL_PWD is not UTF-8".to_owned())
+                    })
+                })
+                .transpose()?,
+        };
+        let port = match self.settings.number("port") {
+            Some(port) if port > 0 => u16::try_from(port).ok(),
+            _ => environment("MYSQL_TCP_PORT").and_then(|port| port.to_str()?.parse().ok()),
+        };
+        // In the server's own group it is where the server listens: better than a guess.
+        let socket = self
+            .settings
+            .text("socket")
+            .or_else(|| environment("MYSQL_UNIX_PORT"))
+            .or_else(|| self.server_socket.clone())
+            .filter(|path| !path.is_empty());
+        Ok(ConnectOptions {
+            user: self.utf8("user")?,
+            password,
+            host: self.utf8("host")?,
+            port,
+            socket: socket.map(PathBuf::from),
+            protocol: self.protocol()?,
+            tls: self.tls()?,
+        })
+    }
+
+    fn protocol(&self) -> Result<Option<Protocol>, UsageError> {
+        let Some(text) = self.settings.text("protocol") else { return Ok(None) };
+        let text = text.to_string_lossy();
+        let upper = text.to_uppercase();
+        // The reference takes beginnings and the numbers of the alternatives too.
+        if "TCP".starts_with(&upper) || upper == "1" {
+            Ok(Some(Protocol::Tcp))
+        } else if "SOCKET".starts_with(&upper) || upper == "2" {
+            Ok(Some(Protocol::Socket))
+        } else {
+            Err(UsageError::Protocol(text.into_owned()))
+        }
+    }
+
+    fn tls(&self) -> Result<TlsOptions, UsageError> {
+        let path = |name| self.settings.text(name).map(PathBuf::from);
+        let implied = ["ca", "capath", "cert", "cipher", "key", "crl", "crlpath"]
+            .iter()
+            .any(|name| self.settings.text(&format!("ssl-{name}")).is_some());
+        Ok(TlsOptions {
+            enabled: self.settings.flag_if_set("ssl").or(implied.then_some(true)),
+            ca: path("ssl-ca"),
+            capath: path("ssl-capath"),
+            cert: path("ssl-cert"),
+            key: path("ssl-key"),
+            cipher: self.utf8("ssl-cipher")?,
+            crl: path("ssl-crl"),
+            crlpath: path("ssl-crlpath"),
+            version: self.utf8("tls-version")?,
+            verify_server_cert: self.settings.flag_if_set("ssl-verify-server-cert"),
+        })
+    }
+}
+
+/// First path of a list separated by colons.
+fn first_of_list(list: Option<&OsStr>) -> std::ffi::OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let list = list.unwrap_or(OsStr::new("/tmp")).as_bytes();
+    let first = list.split(|byte| *byte == b':').find(|path| !path.is_empty());
+    std::ffi::OsString::from_vec(first.unwrap_or(b"/tmp").to_vec())
+}

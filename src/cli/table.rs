@@ -1,0 +1,624 @@
+//! Every option, once: its names, the form of its value, where it may stand, in which modes it
+//! matters and whether this version acts on it. The parser, `--help`, the manual page and the
+//! dump of variables are all made from this table.
+
+/// One option.
+#[derive(Debug)]
+pub struct Spec {
+    /// Long name with dashes.
+    pub name: &'static str,
+    /// One-letter name.
+    pub short: Option<char>,
+    /// Form of the value.
+    pub kind: Kind,
+    /// Whether a value must, may or cannot follow.
+    pub argument: Argument,
+    /// Which option files' groups it is read from.
+    pub table: Table,
+    /// What this version does with it.
+    pub support: Support,
+    /// Modes in which it matters.
+    pub modes: Modes,
+    /// Option whose value this one sets.
+    pub alias_of: Option<&'static str>,
+    /// Sentence for `--help` and the manual page.
+    pub help: &'static str,
+}
+
+/// Form of a value.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// True or false.
+    Flag(bool),
+    /// Present or not; never has a value.
+    Marker,
+    /// A string, a path or a list; the default, if there is one.
+    Text(Option<&'static str>),
+    /// A whole number, with a suffix K, M, G, T, P or E for powers of 1024.
+    Number(Number),
+    /// A decimal fraction; only its form is checked.
+    Fraction,
+    /// One of these names, or the index of one; the default.
+    Choice(&'static [&'static str], &'static str),
+}
+
+/// Limits of a number. A value outside is moved to the nearest limit, with a warning.
+#[derive(Debug, Clone, Copy)]
+pub struct Number {
+    /// Whether a value below zero is moved to `min` or is an error.
+    pub signed: bool,
+    /// Smallest value.
+    pub min: u64,
+    /// Largest value.
+    pub max: u64,
+    /// Values are rounded down to a multiple of this, without a warning.
+    pub multiple_of: u64,
+    /// Value if the option is not given; absent if that is decided elsewhere.
+    pub default: Option<u64>,
+}
+
+/// Whether a value follows an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Argument {
+    /// None, apart from the truth value of a flag.
+    No,
+    /// Perhaps one, after `=` or joined to the letter.
+    Optional,
+    /// One, after `=`, joined to the letter or as the next word.
+    Required,
+}
+
+/// Kinds of groups of option files that an option is read from. All are read from the command
+/// line and from the groups `[mariabackup]`, `[mariadb-backup]`, `[xtrabackup]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// `[client]` and its relatives.
+    Client,
+    /// `[mysqld]` and its relatives; also after `--mysqld-args`.
+    Server,
+    /// Both.
+    Both,
+}
+
+/// What this version does with an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// Acts on it.
+    Full,
+    /// Nothing, and nothing is missing: the reference ignores it too, or what it tunes does not
+    /// exist here.
+    NoEffect,
+    /// Nothing; a line says so.
+    Obsolete,
+    /// Refuses it in the modes in which it matters.
+    NotYet,
+}
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `--backup`
+    Backup = 1,
+    /// `--prepare`
+    Prepare = 2,
+    /// `--copy-back`
+    CopyBack = 4,
+    /// `--move-back`
+    MoveBack = 8,
+    /// `--decompress`
+    Decompress = 16,
+}
+
+/// A set of modes.
+#[derive(Debug, Clone, Copy)]
+pub struct Modes(u8);
+
+const BACKUP: Modes = Modes(1);
+const PREPARE: Modes = Modes(2);
+const BACKUP_PREPARE: Modes = Modes(3);
+const RESTORE: Modes = Modes(12);
+const DECOMPRESS: Modes = Modes(16);
+const ALL: Modes = Modes(31);
+
+impl Modes {
+    /// Whether `mode` is one of these.
+    pub fn contain(self, mode: Mode) -> bool {
+        self.0 & mode as u8 != 0
+    }
+}
+
+impl Spec {
+    /// The option called `name`, with dashes and in lower case.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        OPTIONS.iter().find(|spec| spec.name == name)
+    }
+
+    /// The option with this letter.
+    pub fn find_short(letter: char) -> Option<&'static Self> {
+        OPTIONS.iter().find(|spec| spec.short == Some(letter))
+    }
+
+    /// Name as the reference's messages spell it.
+    pub fn display_name(&self) -> String {
+        let underscores = self.table == Table::Server
+            && ["innodb-", "open-files", "aria-"].iter().any(|start| self.name.starts_with(start));
+        if underscores { self.name.replace('-', "_") } else { self.name.to_owned() }
+    }
+
+    const fn new(
+        name: &'static str,
+        kind: Kind,
+        argument: Argument,
+        modes: Modes,
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            short: None,
+            kind,
+            argument,
+            table: Table::Client,
+            support: Support::Full,
+            modes,
+            alias_of: None,
+            help,
+        }
+    }
+
+    const fn short(mut self, letter: char) -> Self {
+        self.short = Some(letter);
+        self
+    }
+
+    const fn server(mut self) -> Self {
+        self.table = Table::Server;
+        self
+    }
+
+    const fn no_effect(mut self) -> Self {
+        self.support = Support::NoEffect;
+        self
+    }
+
+    const fn obsolete(mut self) -> Self {
+        self.support = Support::Obsolete;
+        self
+    }
+
+    const fn not_yet(mut self) -> Self {
+        self.support = Support::NotYet;
+        self
+    }
+
+    const fn optional(mut self) -> Self {
+        self.argument = Argument::Optional;
+        self
+    }
+
+    const fn alias_of(mut self, name: &'static str) -> Self {
+        self.alias_of = Some(name);
+        self
+    }
+}
+
+const fn flag(name: &'static str, modes: Modes, help: &'static str) -> Spec {
+    Spec::new(name, Kind::Flag(false), Argument::No, modes, help)
+}
+
+/// A flag that is set unless it is skipped.
+const fn flag_on(name: &'static str, modes: Modes, help: &'static str) -> Spec {
+    Spec::new(name, Kind::Flag(true), Argument::No, modes, help)
+}
+
+const fn text(name: &'static str, modes: Modes, help: &'static str) -> Spec {
+    Spec::new(name, Kind::Text(None), Argument::Required, modes, help)
+}
+
+const fn text_or(
+    name: &'static str,
+    default: &'static str,
+    modes: Modes,
+    help: &'static str,
+) -> Spec {
+    Spec::new(name, Kind::Text(Some(default)), Argument::Required, modes, help)
+}
+
+const fn choice(
+    name: &'static str,
+    names: &'static [&'static str],
+    default: &'static str,
+    modes: Modes,
+    help: &'static str,
+) -> Spec {
+    Spec::new(name, Kind::Choice(names, default), Argument::Required, modes, help)
+}
+
+/// An unsigned number.
+const fn count(
+    name: &'static str,
+    limits: (u64, u64),
+    default: u64,
+    modes: Modes,
+    help: &'static str,
+) -> Spec {
+    number(name, false, limits, 1, Some(default), modes, help)
+}
+
+/// A number below zero is moved to the lower limit.
+const fn signed(
+    name: &'static str,
+    limits: (u64, u64),
+    default: u64,
+    modes: Modes,
+    help: &'static str,
+) -> Spec {
+    number(name, true, limits, 1, Some(default), modes, help)
+}
+
+const fn number(
+    name: &'static str,
+    signed: bool,
+    limits: (u64, u64),
+    multiple_of: u64,
+    default: Option<u64>,
+    modes: Modes,
+    help: &'static str,
+) -> Spec {
+    let (min, max) = limits;
+    let number = Number { signed, min, max, multiple_of, default };
+    Spec::new(name, Kind::Number(number), Argument::Required, modes, help)
+}
+
+const U32_MAX: u64 = u32::MAX as u64;
+const I32_MAX: u64 = i32::MAX as u64;
+const MIB: u64 = 1 << 20;
+
+/// All options, in the order of `--help`.
+pub static OPTIONS: &[Spec] = &[
+    // What to do.
+    flag("backup", ALL, "Take a backup of a running server into the target directory."),
+    flag("prepare", ALL, "Make a backup consistent, so that it can be restored."),
+    flag("apply-log", ALL, "The same as --prepare.").alias_of("prepare"),
+    flag("copy-back", ALL, "Copy a prepared backup to where the server looks for its data."),
+    flag("move-back", ALL, "As --copy-back, but move the files: the backup is used up."),
+    flag("decompress", ALL, "Unpack the .qp files of a backup taken with --compress."),
+    text_or(
+        "target-dir",
+        "./xtrabackup_backupfiles/",
+        ALL,
+        "Directory of the backup. A leading ~ is the home directory.",
+    ),
+    flag("verbose", ALL, "Say more.").short('V'),
+    flag("version", ALL, "Print the version and exit.").short('v'),
+    // Connection.
+    text("user", BACKUP, "Account to connect as; by default the name of the system's user.")
+        .short('u'),
+    text("host", BACKUP, "Host to connect to. The files are read from this machine all the same.")
+        .short('H'),
+    count("port", (0, 65535), 0, BACKUP, "TCP port to connect to.").short('P'),
+    text(
+        "password",
+        BACKUP,
+        "Password; without a value it is asked for on the terminal. The environment variable \
+         MYSQL_PWD serves as well.",
+    )
+    .short('p'),
+    text("protocol", BACKUP, "How to connect: tcp or socket."),
+    text("socket", BACKUP, "Unix socket to connect to.").short('S'),
+    flag_on("ssl", BACKUP, "Use TLS where the server offers it.").optional(),
+    text("ssl-ca", BACKUP, "File of certificate authorities, PEM. Implies --ssl."),
+    text("ssl-capath", BACKUP, "Directory of certificate authorities. Implies --ssl."),
+    text("ssl-cert", BACKUP, "Certificate to show to the server, PEM. Implies --ssl."),
+    text("ssl-cipher", BACKUP, "Allowed ciphers. Implies --ssl."),
+    text("ssl-key", BACKUP, "Key of --ssl-cert, PEM. Implies --ssl."),
+    text("ssl-crl", BACKUP, "Certificate revocation list, PEM. Implies --ssl."),
+    text("ssl-crlpath", BACKUP, "Directory of revocation lists. Implies --ssl."),
+    text("tls-version", BACKUP, "Allowed versions of TLS, separated by commas."),
+    flag("ssl-verify-server-cert", BACKUP, "Demand a valid certificate that names the host.")
+        .optional(),
+    text("ssl-fp", BACKUP, "Fingerprint that the server's certificate must have.").not_yet(),
+    text("ssl-fplist", BACKUP, "File of fingerprints, one of which must match.").not_yet(),
+    flag_on("secure-auth", BACKUP, "Refuse the old authentication of MySQL before 4.1.")
+        .no_effect(),
+    text("login-path", ALL, "Further group of the option files to read connection options from."),
+    // Backup.
+    signed(
+        "throttle",
+        (0, I32_MAX),
+        0,
+        BACKUP,
+        "Upper limit of reads per second, each of up to 10 MiB; 0 is none. The redo log is not \
+         slowed.",
+    ),
+    count(
+        "startup-wait-timeout",
+        (0, U32_MAX),
+        0,
+        BACKUP,
+        "Seconds to wait for a lock before giving up; 0 waits for ever.",
+    ),
+    count("ftwrl-wait-timeout", (0, U32_MAX), 0, BACKUP, "The same as --startup-wait-timeout.")
+        .alias_of("startup-wait-timeout"),
+    signed(
+        "log-copy-interval",
+        (0, I32_MAX),
+        1000,
+        BACKUP,
+        "No effect: the redo log is followed within milliseconds.",
+    )
+    .no_effect(),
+    text("extra-lsndir", BACKUP_PREPARE, "Directory for further copies of the metadata files.")
+        .not_yet(),
+    text("incremental-lsn", BACKUP, "Back up only pages newer than this log sequence number.")
+        .not_yet(),
+    text("incremental-basedir", BACKUP, "Back up only pages newer than the backup there.")
+        .not_yet(),
+    text("incremental-dir", PREPARE, "Incremental backup to apply to the target.").not_yet(),
+    text("incremental-history-name", BACKUP, "Base on the newest backup of that series.").not_yet(),
+    text("incremental-history-uuid", BACKUP, "Base on the backup with that UUID.").not_yet(),
+    flag("incremental-force-scan", BACKUP, "No effect.").no_effect(),
+    text("tables", BACKUP, "Only tables that match one of these patterns.").not_yet(),
+    text("tables-file", BACKUP, "Only the tables listed in this file.").not_yet(),
+    text("tables-exclude", BACKUP, "No tables that match one of these patterns.").not_yet(),
+    text("databases", BACKUP, "Only these databases or tables.").not_yet(),
+    text("databases-file", BACKUP, "Only the databases or tables listed in this file.").not_yet(),
+    text("databases-exclude", BACKUP, "Not these databases.").not_yet(),
+    text("stream", BACKUP, "Write the backup to standard output: mbstream or xbstream.").not_yet(),
+    text("compress", BACKUP, "Compress each file.").optional().not_yet(),
+    count("compress-threads", (1, U32_MAX), 1, BACKUP, "Threads for --compress.").no_effect(),
+    number(
+        "compress-chunk-size",
+        false,
+        (1024, u64::MAX),
+        1,
+        Some(65536),
+        BACKUP,
+        "Bytes per compressed piece.",
+    )
+    .no_effect(),
+    flag("remove-original", DECOMPRESS, "Delete each .qp file once it is unpacked.").not_yet(),
+    flag("galera-info", BACKUP, "Record the state of the Galera node.").not_yet(),
+    flag("slave-info", BACKUP, "Record the position of the replica in its primary's log.")
+        .not_yet(),
+    flag("safe-slave-backup", BACKUP, "Stop the replica while it has open temporary tables.")
+        .not_yet(),
+    count("safe-slave-backup-timeout", (0, U32_MAX), 300, BACKUP, "Limit of --safe-slave-backup.")
+        .no_effect(),
+    flag("no-lock", BACKUP, "Take no lock at all.").not_yet(),
+    text("history", BACKUP, "Record the backup in a table of the server.").optional().not_yet(),
+    choice(
+        "binlog-info",
+        &["off", "lockless", "on", "auto"],
+        "auto",
+        BACKUP,
+        "Whether to record the position in the binary log.",
+    )
+    .optional()
+    .not_yet(),
+    flag("log-innodb-page-corruption", BACKUP, "List damaged pages instead of failing.").not_yet(),
+    flag("close-files", BACKUP, "No effect: files are open only while they are copied.")
+        .no_effect(),
+    flag("rsync", BACKUP, "Obsolete.").obsolete(),
+    flag("no-backup-locks", BACKUP, "Obsolete.").obsolete(),
+    text("ftwrl-wait-query-type", BACKUP, "Obsolete.").obsolete(),
+    text("kill-long-query-type", BACKUP, "Obsolete.").obsolete(),
+    count("kill-long-queries-timeout", (0, U32_MAX), 0, BACKUP, "Obsolete.").obsolete(),
+    count("ftwrl-wait-threshold", (0, U32_MAX), 60, BACKUP, "Obsolete.").obsolete(),
+    // Prepare.
+    number(
+        "use-memory",
+        false,
+        (8 * MIB, u64::MAX),
+        8 * MIB,
+        None,
+        PREPARE,
+        "Memory to use; by default chosen from the free memory and the size of the log.",
+    ),
+    flag("export", PREPARE, "Write .cfg files, to import single tables elsewhere.").not_yet(),
+    // Restore.
+    flag(
+        "force-non-empty-directories",
+        RESTORE,
+        "Restore into directories that are not empty. Existing files are never overwritten.",
+    ),
+    flag("force-unprepared", RESTORE, "Restore a backup that was not prepared."),
+    // The rest.
+    flag("print-param", ALL, "Print the server options that --copy-back needs.").not_yet(),
+    flag(
+        "no-version-check",
+        ALL,
+        "No effect: there is no version check as the option --version-check had it elsewhere.",
+    )
+    .no_effect(),
+    Spec::new("core-file", Kind::Marker, Argument::No, ALL, "No effect.").no_effect(),
+    Spec { table: Table::Both, ..text("log", ALL, "No effect.").optional().no_effect() },
+    // Options of the server.
+    text("datadir", ALL, "Directory of the server's data: where --copy-back puts it.")
+        .short('h')
+        .server(),
+    text("tmpdir", ALL, "Directory for temporary files.").short('t').server(),
+    count("parallel", (1, 1024), 1, ALL, "Number of threads that copy.").server(),
+    flag("extended-validation", BACKUP, "No effect: every page is verified in any case.")
+        .server()
+        .no_effect(),
+    flag_on("encrypted-backup", BACKUP, "Take a page with a key version for encrypted.")
+        .server()
+        .not_yet(),
+    text("log-bin", BACKUP, "No effect.").optional().server().no_effect(),
+    text("innodb", ALL, "No effect.").optional().server().no_effect(),
+    flag("innodb-adaptive-hash-index", PREPARE, "No effect.").server().no_effect(),
+    count("innodb-autoextend-increment", (1, 1000), 8, PREPARE, "No effect.").server().no_effect(),
+    text("innodb-data-file-path", RESTORE, "Files of the system tablespace and their sizes.")
+        .server(),
+    text("innodb-data-home-dir", RESTORE, "Directory of the system tablespace.").server(),
+    choice("innodb-doublewrite", &["OFF", "ON", "fast"], "OFF", PREPARE, "No effect.")
+        .optional()
+        .server()
+        .no_effect(),
+    count("innodb-io-capacity", (100, u64::MAX), 200, PREPARE, "No effect.")
+        .optional()
+        .server()
+        .no_effect(),
+    signed("innodb-file-io-threads", (4, 64), 4, PREPARE, "No effect.").server().no_effect(),
+    signed("innodb-read-io-threads", (1, 64), 4, PREPARE, "No effect.").server().no_effect(),
+    signed("innodb-write-io-threads", (1, 64), 4, PREPARE, "No effect.").server().no_effect(),
+    flag("innodb-file-per-table", BACKUP_PREPARE, "No effect.").server().no_effect(),
+    choice(
+        "innodb-flush-method",
+        &["fsync", "O_DSYNC", "littlesync", "nosync", "O_DIRECT", "O_DIRECT_NO_FSYNC"],
+        "O_DIRECT",
+        PREPARE,
+        "No effect.",
+    )
+    .server()
+    .no_effect(),
+    number(
+        "innodb-log-buffer-size",
+        false,
+        (2 * MIB, u64::MAX),
+        1,
+        Some(2 * MIB),
+        BACKUP_PREPARE,
+        "No effect.",
+    )
+    .server()
+    .no_effect(),
+    flag("innodb-log-file-mmap", BACKUP, "No effect.").server().no_effect(),
+    flag_on("innodb-log-file-buffering", BACKUP, "No effect.").server().no_effect(),
+    number(
+        "innodb-log-file-size",
+        false,
+        (4 * MIB, u64::MAX),
+        1,
+        Some(96 * MIB),
+        BACKUP,
+        "No effect.",
+    )
+    .server()
+    .no_effect(),
+    signed("innodb-log-files-in-group", (1, 100), 1, BACKUP, "No effect.").server().no_effect(),
+    text("innodb-log-group-home-dir", RESTORE, "Directory of the redo log.").server(),
+    count("innodb-log-write-ahead-size", (512, 4096), 512, BACKUP, "No effect.")
+        .server()
+        .no_effect(),
+    Spec::new(
+        "innodb-max-dirty-pages-pct",
+        Kind::Fraction,
+        Argument::Required,
+        PREPARE,
+        "No effect.",
+    )
+    .server()
+    .no_effect(),
+    flag_on("innodb-use-native-aio", PREPARE, "No effect.").server().no_effect(),
+    choice("innodb-linux-aio", &["auto", "io_uring", "aio"], "auto", PREPARE, "No effect.")
+        .server()
+        .no_effect(),
+    flag("innodb-data-file-buffering", BACKUP_PREPARE, "No effect.").server().no_effect(),
+    flag("innodb-data-file-write-through", PREPARE, "No effect.").server().no_effect(),
+    signed("innodb-page-size", (4096, 65536), 16384, PREPARE, "Size of a page.").server(),
+    text("innodb-buffer-pool-filename", RESTORE, "Name for the dump of the buffer pool.").server(),
+    choice(
+        "innodb-checksum-algorithm",
+        // The last four are of 10.5.
+        &[
+            "crc32",
+            "strict_crc32",
+            "full_crc32",
+            "strict_full_crc32",
+            "innodb",
+            "strict_innodb",
+            "none",
+            "strict_none",
+        ],
+        "crc32",
+        BACKUP_PREPARE,
+        "No effect: each file tells how its pages are checked.",
+    )
+    .server()
+    .no_effect(),
+    text("innodb-undo-directory", RESTORE, "Directory of the undo tablespaces.").server(),
+    count("innodb-undo-tablespaces", (0, 126), 0, PREPARE, "Number of undo tablespaces.").server(),
+    count("innodb-compression-level", (0, 9), 6, PREPARE, "No effect.").server().no_effect(),
+    text_or("defaults-group", "mysqld", ALL, "Further group of the option files to read.").server(),
+    text("plugin-dir", BACKUP_PREPARE, "No effect.").server().no_effect(),
+    text("aria-log-dir-path", RESTORE, "Directory of Aria's log.").server(),
+    count(
+        "open-files-limit",
+        (0, u64::MAX),
+        0,
+        BACKUP_PREPARE,
+        "Number of open files to allow this process.",
+    )
+    .server(),
+    flag("lock-ddl-per-table", BACKUP, "Lock the definition of each table.").server().not_yet(),
+    text("rocksdb-datadir", RESTORE, "Directory of RocksDB's data.").server().not_yet(),
+    flag_on("rocksdb-backup", BACKUP, "No effect.").server().no_effect(),
+    flag_on("check-privileges", BACKUP, "Check the account's privileges first.").server(),
+    count(
+        "innodb-force-recovery",
+        (0, 1),
+        0,
+        BACKUP_PREPARE,
+        "Prepare a damaged backup as far as it goes.",
+    )
+    .optional()
+    .server()
+    .not_yet(),
+    flag("innodb-log-checkpoint-now", BACKUP, "Have the server write a checkpoint first.")
+        .optional()
+        .server()
+        .not_yet(),
+    flag(
+        "mysqld-args",
+        ALL,
+        "Everything that follows is an option of the server; those of no use here are ignored.",
+    )
+    .server(),
+    flag("help", ALL, "Print this help and exit.").short('?').server(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_aliases_lead_somewhere() {
+        for (at, spec) in OPTIONS.iter().enumerate() {
+            assert!(OPTIONS.iter().skip(at + 1).all(|other| other.name != spec.name));
+            if let Some(letter) = spec.short {
+                assert!(
+                    OPTIONS.iter().skip(at + 1).all(|other| other.short != Some(letter)),
+                    "-{letter}"
+                );
+            }
+            assert_eq!(spec.name, spec.name.to_lowercase().replace('_', "-"));
+            if let Some(name) = spec.alias_of {
+                let target = Spec::find(name).unwrap();
+                assert!(target.alias_of.is_none());
+                assert_eq!(target.argument, spec.argument);
+            }
+        }
+    }
+
+    #[test]
+    fn letters_are_those_of_the_reference() {
+        let mut letters: Vec<char> = OPTIONS.iter().filter_map(|spec| spec.short).collect();
+        letters.sort_unstable();
+        assert_eq!(letters, ['?', 'H', 'P', 'S', 'V', 'h', 'p', 't', 'u', 'v']);
+    }
+
+    #[test]
+    fn defaults_are_within_their_limits() {
+        for spec in OPTIONS {
+            match spec.kind {
+                Kind::Number(number) => {
+                    let default = number.default.unwrap_or(number.min);
+                    assert!((number.min..=number.max).contains(&default), "{}", spec.name);
+                }
+                Kind::Choice(names, default) => assert!(names.contains(&default)),
+                Kind::Flag(_) | Kind::Marker | Kind::Text(_) | Kind::Fraction => {}
+            }
+        }
+    }
+}

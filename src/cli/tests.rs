@@ -1,0 +1,656 @@
+//! Whole command lines and option files.
+
+use std::os::unix::fs::PermissionsExt;
+
+use mdl::session::Protocol;
+use proptest::prelude::*;
+
+use super::*;
+use crate::options::{BackupOptions, PrepareOptions, RestoreMode, RestoreOptions};
+
+/// An environment without any option file, whose working directory is `/start`.
+fn bare() -> Environment {
+    Environment {
+        variables: [("HOME".to_owned(), "/nonexistent".into())].into(),
+        directory: "/start".into(),
+        usual_files: Vec::new(),
+        interactive: false,
+    }
+}
+
+fn parse_in(environment: &Environment, words: &[&str]) -> Invocation {
+    let arguments: Vec<OsString> = ["prog"].iter().chain(words).map(OsString::from).collect();
+    parse(&arguments, environment)
+}
+
+/// Exit code and lines of a refused command line.
+fn refused_in(environment: &Environment, words: &[&str]) -> (u8, String) {
+    match parse_in(environment, words).action {
+        Err(error) => (error.exit_code(), error.lines("prog", "NOW")),
+        Ok(_) => panic!("{words:?} is accepted"),
+    }
+}
+
+fn refused(words: &[&str]) -> (u8, String) {
+    refused_in(&bare(), words)
+}
+
+fn command_in(environment: &Environment, words: &[&str]) -> (Command, Vec<String>) {
+    let invocation = parse_in(environment, words);
+    match invocation.action {
+        Ok(Action::Run { command, .. }) => (command, invocation.warnings),
+        Ok(_) => panic!("{words:?} runs nothing"),
+        Err(error) => panic!("{words:?}: {error}"),
+    }
+}
+
+fn backup_in(environment: &Environment, words: &[&str]) -> BackupOptions {
+    match command_in(environment, &[words, &["--backup"]].concat()).0 {
+        Command::Backup(options) => *options,
+        _ => panic!("{words:?} is no backup"),
+    }
+}
+
+fn backup(words: &[&str]) -> BackupOptions {
+    backup_in(&bare(), words)
+}
+
+fn prepare(words: &[&str]) -> PrepareOptions {
+    match command_in(&bare(), &[words, &["--prepare"]].concat()).0 {
+        Command::Prepare(options) => *options,
+        _ => panic!("{words:?} is no prepare"),
+    }
+}
+
+fn restore_in(environment: &Environment, words: &[&str]) -> RestoreOptions {
+    match command_in(environment, words).0 {
+        Command::Restore(options) => *options,
+        _ => panic!("{words:?} is no restore"),
+    }
+}
+
+fn warnings(words: &[&str]) -> Vec<String> {
+    command_in(&bare(), words).1
+}
+
+/// A folder with option files; files are named by `my.cnf` or another name.
+struct Files {
+    folder: tempfile::TempDir,
+    environment: Environment,
+}
+
+impl Files {
+    fn new(my_cnf: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut environment = bare();
+        environment.usual_files = vec![folder.path().join("my.cnf")];
+        let files = Self { folder, environment };
+        files.write("my.cnf", my_cnf);
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn every_kind_of_error_has_its_message_and_exit_code() {
+    let cases: &[(&[&str], u8, &str)] = &[
+        (&["--nosuch"], 2, "prog: unknown option '--nosuch'"),
+        (&["--nosuch=1"], 7, "prog: unknown variable 'nosuch=1'"),
+        (&["-z"], 2, "prog: unknown option '-z'"),
+        (&["-Vz"], 2, "prog: unknown option '-z'"),
+        (&["--back"], 2, "prog: unknown option '--back'"),
+        (&["--skip-nosuch"], 2, "prog: unknown option '--skip-nosuch'"),
+        (&["--maximum-nosuch=5"], 7, "prog: unknown variable 'maximum-nosuch=5'"),
+        (&["--include=x"], 7, "prog: unknown variable 'include=x'"),
+        (&["--target-dir"], 5, "prog: option '--target-dir' requires an argument"),
+        (&["-u"], 5, "prog: option '-u' requires an argument"),
+        (&["--core-file=1"], 4, "prog: option '--core-file' cannot take an argument"),
+        (&["--binlog-info=foo"], 13, "prog: Error while setting value 'foo' to 'binlog-info'"),
+        (
+            &["--autoset-parallel"],
+            13,
+            "prog: automatic setup request is unsupported by option '--parallel'",
+        ),
+        (&["--prepare", "foo"], 1, "[00] NOW mariabackup: Error: unknown argument: 'foo'"),
+        (
+            &["--backup", "--", "--user=x"],
+            1,
+            "[00] NOW mariabackup: Error: unknown argument: '--user=x'",
+        ),
+        (&["--history", "foo"], 1, "[00] NOW mariabackup: Error: unknown argument: 'foo'"),
+        (&["--stream=tar", "--backup"], 1, "[00] NOW Invalid --stream argument: tar"),
+        (
+            &["--protocol=foo"],
+            1,
+            "Unknown option to protocol: foo\nAlternatives are: 'TCP','SOCKET','PIPE'",
+        ),
+        (
+            &["--backup", "--defaults-file=/x"],
+            1,
+            "[00] FATAL ERROR: NOW --defaults-file must be specified first on the command line",
+        ),
+        (
+            &["--no-defaults", "--defaults-extra-file=/x"],
+            1,
+            "[00] FATAL ERROR: NOW --defaults-extra-file must be specified first on the command line",
+        ),
+        (&["--backup", "--no-defaults"], 2, "prog: unknown option '--no-defaults'"),
+        (
+            &["--verbose", "--defaults-group-suffix=x"],
+            7,
+            "prog: unknown variable 'defaults-group-suffix=x'",
+        ),
+        (&["--defaults-file"], 2, "prog: unknown option '--defaults-file'"),
+        (
+            &["--defaults-file=/nonexistent/f"],
+            1,
+            "Could not open required defaults file: /nonexistent/f\nFatal error in defaults \
+             handling. Program aborted",
+        ),
+        (
+            &["--prepare", "--copy-back"],
+            1,
+            "[00] NOW Error: --copy-back and --apply-log are mutually exclusive",
+        ),
+        (
+            &["--apply-log", "--move-back"],
+            1,
+            "[00] NOW Error: --move-back and --apply-log are mutually exclusive",
+        ),
+        (
+            &["--datadir=./", "--copy-back"],
+            1,
+            "[00] NOW mariabackup: Error: Please set parameter 'datadir'",
+        ),
+        (
+            &["--innodb-force-recovery=1", "--backup"],
+            1,
+            "[00] NOW mariabackup: The option \"innodb_force_recovery\" should only be used with \
+             \"--prepare\".",
+        ),
+        (
+            &["--innodb-log-write-ahead-size=600", "--backup"],
+            1,
+            "[00] NOW InnoDB: innodb_log_write_ahead_size=600 is not a power of two",
+        ),
+        (
+            &["--backup", "--stream=mbstream"],
+            1,
+            "[00] NOW option '--stream' is not supported yet by this version",
+        ),
+        (
+            &["--innobackupex"],
+            1,
+            "[00] NOW option '--innobackupex' is not supported yet by this version",
+        ),
+        (
+            &["--decompress"],
+            1,
+            "[00] NOW option '--decompress' is not supported yet by this version",
+        ),
+        (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),
+    ];
+    for (words, code, lines) in cases {
+        assert_eq!(refused(words), (*code, (*lines).to_owned()), "{words:?}");
+    }
+}
+
+#[test]
+fn no_mode_and_two_modes_show_the_help() {
+    for words in [&[][..], &["--backup", "--prepare"], &["--skip-backup"], &["--backup=0"]] {
+        match parse_in(&bare(), words).action {
+            Err(error @ UsageError::NoMode(_)) => assert_eq!(error.exit_code(), 1),
+            _ => panic!("{words:?}"),
+        }
+    }
+}
+
+#[test]
+fn version_and_help_win_over_unknown_options() {
+    for words in
+        [&["--version"][..], &["-uroot", "-v"], &["--nosuch", "--version"], &["-v=1", "-v"]]
+    {
+        assert!(matches!(parse_in(&bare(), words).action, Ok(Action::Version)), "{words:?}");
+    }
+    for words in [&["--help"][..], &["-?"], &["--help", "--nosuch=1"]] {
+        assert!(matches!(parse_in(&bare(), words).action, Ok(Action::Help(_))), "{words:?}");
+    }
+    assert_eq!(refused(&["--parallel=x", "--version"]).0, 9);
+}
+
+#[test]
+fn values_may_stand_in_any_form() {
+    for words in [
+        &["--user=root", "--target-dir=/b", "--parallel=4"][..],
+        &["--user", "root", "--target-dir", "/b", "--parallel", "4"],
+        &["-uroot", "--target_dir=/b", "--PARALLEL=4"],
+        &["-u", "root", "--Target_Dir", "/b/", "--loose-parallel=4"],
+        &["-Vuroot", "--skip-verbose", "--target-dir=/b/.", "--mysqld-args", "--parallel=4"],
+    ] {
+        let mut all = vec!["--backup"];
+        all.extend(words);
+        let Command::Backup(options) = command_in(&bare(), &all).0 else { panic!("{words:?}") };
+        assert_eq!(options.connection.user.as_deref(), Some("root"), "{words:?}");
+        assert_eq!(options.target_dir, Path::new("/b"));
+        assert_eq!(options.parallel.get(), 4);
+        assert!(!options.verbose);
+    }
+}
+
+#[test]
+fn letters_mean_what_they_mean_in_the_reference() {
+    let options = backup(&["-V", "-H", "h", "-P3307", "-S/s", "-h/data", "-t/t1:/t2", "-ppw"]);
+    assert!(options.verbose);
+    assert_eq!(options.connection.host.as_deref(), Some("h"));
+    assert_eq!(options.connection.port, Some(3307));
+    assert_eq!(options.connection.socket.as_deref(), Some(Path::new("/s")));
+    assert_eq!(options.datadir.as_deref(), Some(Path::new("/data")));
+    assert_eq!(options.tmpdir, Path::new("/t1"));
+    assert_eq!(options.connection.password.as_deref(), Some("pw"));
+}
+
+#[test]
+fn the_last_of_two_values_counts() {
+    assert_eq!(backup(&["--parallel=2", "--parallel=3"]).parallel.get(), 3);
+    assert!(!backup(&["--verbose", "--disable-verbose"]).verbose);
+    assert!(backup(&["--skip-verbose", "--enable-verbose"]).verbose);
+    assert_eq!(backup(&["--user=a", "--skip-user"]).connection.user, None);
+    assert_eq!(
+        backup(&["--startup-wait-timeout=1", "--ftwrl-wait-timeout=2"]).lock_wait_timeout,
+        Some(2)
+    );
+    assert_eq!(backup(&["--parallel=2", "--maximum-parallel=9"]).parallel.get(), 2);
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let options = backup(&[]);
+    assert_eq!(options.target_dir, Path::new("/start/xtrabackup_backupfiles"));
+    assert_eq!(options.parallel.get(), 1);
+    assert_eq!(options.tmpdir, Path::new("/tmp"));
+    assert_eq!(options.tool_name, "prog");
+    assert!(options.check_privileges);
+    assert!(options.throttle.is_none() && options.open_files_limit.is_none());
+    assert!(options.lock_wait_timeout.is_none() && options.datadir.is_none());
+    let connection = options.connection;
+    assert!(connection.user.is_none() && connection.password.is_none());
+    assert!(connection.port.is_none() && connection.socket.is_none());
+    assert!(connection.protocol.is_none() && connection.tls.enabled.is_none());
+
+    let options = prepare(&["--target-dir=b"]);
+    assert_eq!(options.target_dir, Path::new("/start/b"));
+    assert!(options.use_memory.is_none() && options.parallel.is_none());
+    assert_eq!(prepare(&["--use-memory=129m"]).use_memory, Some(134_217_728));
+
+    let options = restore_in(&bare(), &["--copy-back"]);
+    assert_eq!(options.datadir, Path::new("/var/lib/mysql"));
+    assert_eq!(options.mode, RestoreMode::Copy);
+}
+
+#[test]
+fn paths_are_relative_to_the_start_or_to_the_datadir() {
+    let options = restore_in(
+        &bare(),
+        &[
+            "--move-back",
+            "--target-dir=~/b",
+            "--datadir=new/",
+            "--innodb-undo-directory=./",
+            "--innodb-log-group-home-dir=logs",
+            "--innodb-data-home-dir=/abs/",
+            "--aria-log-dir-path=../aria",
+        ],
+    );
+    assert_eq!(options.mode, RestoreMode::Move);
+    assert_eq!(options.target_dir, Path::new("/nonexistent/b"));
+    assert_eq!(options.datadir, Path::new("/start/new"));
+    let path = |path: &'static str| Some(PathBuf::from(path));
+    assert_eq!(options.innodb_undo_directory, path("/start/new"));
+    assert_eq!(options.innodb_log_group_home_dir, path("/start/new/logs"));
+    assert_eq!(options.innodb_data_home_dir, path("/abs"));
+    assert_eq!(options.aria_log_dir_path, path("/start/new/../aria"));
+}
+
+#[test]
+fn loose_and_bad_truth_values_only_warn() {
+    assert_eq!(
+        warnings(&["--backup", "--loose-nosuch=1", "--LOOSE_nosuch", "--verbose=maybe"]),
+        [
+            "Warning: prog: unknown variable 'loose-nosuch=1'",
+            "Warning: prog: unknown option '--LOOSE_nosuch'",
+            "Warning: prog: ignoring option '--verbose' due to invalid value 'maybe'",
+        ]
+    );
+    assert_eq!(
+        warnings(&["--backup", "--parallel=0"]),
+        ["Warning: option 'parallel': unsigned value 0 adjusted to 1"]
+    );
+}
+
+#[test]
+fn obsolete_options_warn_and_the_rest_without_effect_is_silent() {
+    assert_eq!(
+        warnings(&["--backup", "--rsync", "--no-backup-locks", "--kill-long-queries-timeout=9"]),
+        [
+            "Obsolete option: rsync. Ignored",
+            "Obsolete option: no-backup-locks. Ignored",
+            "Obsolete option: kill-long-queries-timeout. Ignored",
+        ]
+    );
+    let silent = [
+        "--backup",
+        "--no-version-check",
+        "--close-files",
+        "--innodb-flush-method=FSYNC",
+        "--log-copy-interval=1",
+        "--core-file",
+        "--skip-stream",
+        "--skip-galera-info",
+        "--binlog-info=auto",
+    ];
+    assert!(warnings(&silent).is_empty());
+}
+
+#[test]
+fn what_is_not_supported_is_refused_only_where_it_matters() {
+    assert!(refused(&["--backup", "--galera-info"]).1.contains("'--galera-info'"));
+    assert_eq!(refused(&["--prepare", "--incremental-dir=/i"]).0, 1);
+    assert_eq!(refused(&["--backup", "--skip-encrypted-backup"]).0, 1);
+    let options =
+        restore_in(&bare(), &["--move-back", "--galera-info", "--force-non-empty-directories"]);
+    assert!(options.force_non_empty_directories);
+}
+
+#[test]
+fn mysqld_args_swallow_the_rest() {
+    let words =
+        ["--user=a", "--mysqld-args", "--nosuch=1", "-z", "--user=b", "word", "--datadir=/d"];
+    let (command, _) = command_in(&bare(), &[&["--backup"], &words[..]].concat());
+    let Command::Backup(options) = command else { panic!("no backup") };
+    assert_eq!(options.connection.user.as_deref(), Some("a"));
+    assert_eq!(options.datadir.as_deref(), Some(Path::new("/d")));
+}
+
+#[test]
+fn groups_and_command_line_have_their_precedence() {
+    let files = Files::new(
+        "[mariabackup]\nparallel=3\nuser=backup\n[mysqld]\nparallel=2\nuser=mysql\nsocket=/m\n\
+         nosuch=1\n[client]\nuser=client\npassword=pw\nport=3310\nparallel=9\nnosuch\n\
+         [mariadb-client]\nhost=h\n[MARIADBD]\nopen_files_limit=77\n",
+    );
+    let options = backup_in(&files.environment, &[]);
+    assert_eq!(options.parallel.get(), 3);
+    assert_eq!(options.connection.user.as_deref(), Some("backup"));
+    assert_eq!(options.connection.password.as_deref(), Some("pw"));
+    assert_eq!(options.connection.port, Some(3310));
+    assert_eq!(options.connection.host, None);
+    assert_eq!(options.connection.socket.as_deref(), Some(Path::new("/m")));
+    assert_eq!(options.open_files_limit, Some(77));
+    let options = backup_in(&files.environment, &["--parallel=4", "-ux", "--socket=/s"]);
+    assert_eq!(options.parallel.get(), 4);
+    assert_eq!(options.connection.user.as_deref(), Some("x"));
+    assert_eq!(options.connection.socket.as_deref(), Some(Path::new("/s")));
+    let words = ["--backup", "--parallel=4", "--mysqld-args", "--parallel=5"];
+    let Command::Backup(options) = command_in(&files.environment, &words).0 else {
+        panic!("no backup")
+    };
+    assert_eq!(options.parallel.get(), 5);
+}
+
+#[test]
+fn within_a_file_the_later_line_counts() {
+    let files = Files::new("[xtrabackup]\nuser=a\n[client]\nuser=b\n[mariabackup]\nuser=c\n");
+    assert_eq!(backup_in(&files.environment, &[]).connection.user.as_deref(), Some("c"));
+    let files = Files::new("[login]\nuser=a\n[client]\nuser=b\n");
+    let options = backup_in(&files.environment, &["--login-path=login"]);
+    assert_eq!(options.connection.user.as_deref(), Some("b"));
+}
+
+#[test]
+fn files_come_in_order() {
+    let mut files = Files::new("[client]\nuser=global\nhost=global\nport=1\n");
+    let extra = files.write("extra.cnf", "[client]\nuser=extra\nhost=extra\n");
+    files.write("home/.my.cnf", "[client]\nuser=home\n");
+    files.write("server/my.cnf", "[client]\nport=2\n");
+    let folder = files.folder.path().to_owned();
+    let set = |environment: &mut Environment, name: &str, path: &str| {
+        environment.variables.insert(name.to_owned(), folder.join(path).into());
+    };
+    set(&mut files.environment, "HOME", "home");
+    set(&mut files.environment, "MYSQL_HOME", "server");
+    let first = format!("--defaults-extra-file={extra}");
+    let connection = backup_in(&files.environment, &[&first]).connection;
+    assert_eq!(connection.user.as_deref(), Some("home"));
+    assert_eq!(connection.host.as_deref(), Some("extra"));
+    assert_eq!(connection.port, Some(2));
+    let only = format!("--defaults-file={extra}");
+    let connection = backup_in(&files.environment, &[&only]).connection;
+    assert_eq!(connection.user.as_deref(), Some("extra"));
+    assert_eq!(connection.port, None);
+    assert_eq!(backup_in(&files.environment, &["--no-defaults"]).connection.user, None);
+}
+
+#[test]
+fn groups_may_have_a_suffix_and_be_named() {
+    let mut files = Files::new(
+        "[client.1]\nuser=one\n[mysqld.1]\nparallel=5\n[galera9]\nparallel=6\n[client]\nport=7\n",
+    );
+    let options = backup_in(&files.environment, &["--defaults-group-suffix=.1"]);
+    assert_eq!(options.connection.user.as_deref(), Some("one"));
+    assert_eq!(options.connection.port, Some(7));
+    assert_eq!(options.parallel.get(), 5);
+    let options = backup_in(&files.environment, &["--defaults-group=galera9"]);
+    assert_eq!(options.parallel.get(), 6);
+    files.environment.variables.insert("MYSQL_GROUP_SUFFIX".to_owned(), ".1".into());
+    assert_eq!(backup_in(&files.environment, &[]).parallel.get(), 5);
+}
+
+#[test]
+fn unknown_options_matter_only_in_the_groups_of_this_program() {
+    for (line, expected) in [
+        ("foo=1", (7, "prog: unknown variable 'foo=1'".to_owned())),
+        ("foo", (2, "prog: unknown option '--foo'".to_owned())),
+        ("parallel 4", (2, "prog: unknown option '--parallel 4'".to_owned())),
+        ("user", (5, "prog: option '--user' requires an argument".to_owned())),
+    ] {
+        for group in BACKUP_GROUPS {
+            let files = Files::new(&format!("[{group}]\n{line}\n"));
+            assert_eq!(refused_in(&files.environment, &["--backup"]), expected);
+        }
+    }
+    let files = Files::new("[mysqld]\nfoo=1\ninnodb_flush_method=new\n[client]\nbar\n");
+    assert!(command_in(&files.environment, &["--backup"]).1.is_empty());
+    let files = Files::new("[mysqld]\nparallel=x\n");
+    assert_eq!(refused_in(&files.environment, &["--backup"]).0, 9);
+    let files = Files::new("a=b\n");
+    assert_eq!(refused_in(&files.environment, &["--version"]).0, 1);
+}
+
+#[test]
+fn prepare_reads_the_options_of_the_backup() {
+    let files = Files::new("[mysqld]\nparallel=x\n[mariabackup]\nnosuch\nuse-memory=1G\n");
+    let target = files.folder.path().join("backup");
+    files.write("backup/backup-my.cnf", "[mysqld]\ninnodb_page_size=8192\nplugin_load=x\n");
+    let target = format!("--target-dir={}", target.display());
+    let run = |words: &[&str]| parse_in(&files.environment, words);
+    let Ok(Action::Run { command: Command::Prepare(options), .. }) =
+        run(&["--prepare", &target]).action
+    else {
+        panic!("no prepare")
+    };
+    assert_eq!(options.use_memory, None);
+    let own = files.write("own.cnf", "[mariabackup]\nuse-memory=1G\n");
+    let own = format!("--defaults-file={own}");
+    let Ok(Action::Run { command: Command::Prepare(options), .. }) =
+        run(&[&own, "--prepare", &target]).action
+    else {
+        panic!("no prepare")
+    };
+    assert_eq!(options.use_memory, Some(1 << 30));
+    files.write("backup/backup-my.cnf", "[mysqld]\ninnodb_force_recovery=1\n");
+    assert_eq!(refused_in(&files.environment, &["--prepare", &target]).0, 1);
+}
+
+#[test]
+fn restore_reads_the_groups_of_the_backups_series() {
+    let files = Files::new("[mysqld-10.11]\ndatadir=/new\n[mariadb-11.8]\ndatadir=/newer\n");
+    let target = format!("--target-dir={}/b", files.folder.path().display());
+    let words = ["--copy-back", &target];
+    assert_eq!(restore_in(&files.environment, &words).datadir, Path::new(super::resolve::DATADIR));
+    files.write("b/xtrabackup_info", "uuid = x\nserver_version = 10.11.19-MariaDB-log\n");
+    assert_eq!(restore_in(&files.environment, &words).datadir, Path::new("/new"));
+    files.write("b/mariadb_backup_info", "server_version = 11.8.6-MariaDB\n");
+    assert_eq!(restore_in(&files.environment, &words).datadir, Path::new("/newer"));
+}
+
+#[test]
+fn environment_variables_fill_gaps() {
+    let mut environment = bare();
+    for (name, value) in [
+        ("MYSQL_PWD", "pw"),
+        ("MYSQL_UNIX_PORT", "/e"),
+        ("MYSQL_TCP_PORT", "3333"),
+        ("TMPDIR", "/scratch"),
+        ("MYSQL_HOST", "ignored"),
+    ] {
+        environment.variables.insert(name.to_owned(), value.into());
+    }
+    let options = backup_in(&environment, &[]);
+    let connection = options.connection;
+    assert_eq!(connection.password.as_deref(), Some("pw"));
+    assert_eq!(connection.socket.as_deref(), Some(Path::new("/e")));
+    assert_eq!(connection.port, Some(3333));
+    assert_eq!(connection.host, None);
+    assert_eq!(options.tmpdir, Path::new("/scratch"));
+    let connection = backup_in(&environment, &["--password=", "--port=1"]).connection;
+    assert_eq!(connection.password.as_deref(), Some(""));
+    assert_eq!(connection.port, Some(1));
+}
+
+#[test]
+fn protocols_and_tls() {
+    assert_eq!(backup(&["--protocol=tcp"]).connection.protocol, Some(Protocol::Tcp));
+    assert_eq!(backup(&["--protocol=Socket"]).connection.protocol, Some(Protocol::Socket));
+    assert_eq!(backup(&["--skip-ssl"]).connection.tls.enabled, Some(false));
+    let tls = backup(&["--ssl", "--ssl-ca", "/ca", "--ssl-verify-server-cert"]).connection.tls;
+    assert_eq!(tls.enabled, Some(true));
+    assert_eq!(tls.ca.as_deref(), Some(Path::new("/ca")));
+    assert_eq!(tls.verify_server_cert, Some(true));
+    assert_eq!(backup(&["--ssl-cert=/c"]).connection.tls.enabled, Some(true));
+}
+
+#[test]
+fn passwords_are_found_wherever_they_stand() {
+    for (words, shown) in [
+        (&["--password=secret"][..], "--password=..."),
+        (&["--Loose_Password=secret"], "--Loose_Password=..."),
+        (&["--password", "secret"], "--password ..."),
+        (&["-psecret"], "-p..."),
+        (&["-Vpsecret"], "-Vp..."),
+        (&["-p", "secret"], "-p ..."),
+        (&["-psecret", "--password=secret"], "-p... --password=..."),
+    ] {
+        let options = backup(words);
+        assert_eq!(options.connection.password.as_deref(), Some("secret"), "{words:?}");
+        assert_eq!(options.tool_command, format!("{shown} --backup"));
+    }
+    assert!(parse_in(&bare(), &["--backup", "--password="]).secrets.is_empty());
+}
+
+#[test]
+fn an_option_is_no_password() {
+    for words in [
+        &["--backup", "-p", "--target-dir=/x"][..],
+        &["--backup", "--password", "--target-dir=/x"],
+        &["--backup", "-p"],
+        &["-p", "-uroot", "--backup"],
+    ] {
+        let (code, lines) = refused(words);
+        assert_eq!(code, 5, "{words:?}");
+        assert!(lines.contains("write --password=PASSWORD"), "{lines}");
+    }
+    let interactive = Environment { interactive: true, ..bare() };
+    let asks = |words: &[&str]| match parse_in(&interactive, words).action {
+        Ok(Action::Run { ask_password, .. }) => ask_password,
+        _ => panic!("{words:?}"),
+    };
+    assert!(asks(&["--backup", "-p"]));
+    assert!(asks(&["-p", "--backup"]));
+    assert!(!asks(&["-p", "--backup", "--password=x"]));
+    assert!(!asks(&["--prepare", "-p"]));
+}
+
+#[test]
+fn print_defaults_shows_server_options_and_the_command_line() {
+    let files = Files::new("[mysqld]\ndatadir = /d\nskip-log-bin\n[client]\nuser=x\n");
+    let words = ["--print-defaults", "--backup", "-psecret"];
+    match parse_in(&files.environment, &words).action {
+        Ok(Action::PrintDefaults(text)) => assert_eq!(
+            text,
+            "prog would have been started with the following arguments:\n\
+             --datadir=/d --skip-log-bin --backup -p... \n"
+        ),
+        _ => panic!("no defaults"),
+    }
+}
+
+#[test]
+fn a_world_writable_file_is_skipped_with_a_warning() {
+    let files = Files::new("[client]\nuser=x\n");
+    let path = &files.environment.usual_files[0];
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    let (command, warnings) = command_in(&files.environment, &["--backup"]);
+    let Command::Backup(options) = command else { panic!("no backup") };
+    assert_eq!(options.connection.user, None);
+    assert!(warnings[0].starts_with("Warning: World-writable config file "));
+}
+
+#[test]
+fn other_names_of_the_program_are_not_taken_for_a_backup() {
+    for name in ["mbstream", "/usr/bin/xbstream"] {
+        let invocation = parse(&[name.into(), "-x".into()], &bare());
+        let error = invocation.action.err().unwrap();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().ends_with("is not supported yet by this version"));
+    }
+}
+
+/// Words that look like options, and others.
+fn any_word() -> impl Strategy<Value = OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    let names: Vec<&'static str> = table::OPTIONS.iter().map(|spec| spec.name).collect();
+    let prefixes = ["--", "--skip-", "--loose-", "--autoset-", "--maximum-", "--enable-", "-", ""];
+    let values = ["", "=", "=1", "=x", "=-1", "=18446744073709551616", "=9E", "=/nonexistent"];
+    prop_oneof![
+        (
+            proptest::sample::select(prefixes.to_vec()),
+            proptest::sample::select(names),
+            proptest::sample::select(values.to_vec())
+        )
+            .prop_map(|(prefix, name, value)| format!("{prefix}{name}{value}").into()),
+        proptest::collection::vec(any::<u8>(), 0..12).prop_map(OsString::from_vec),
+        "-[a-zA-Z?#]{0,4}".prop_map(OsString::from),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_command_line_is_read(words in proptest::collection::vec(any_word(), 0..8)) {
+        let mut arguments = vec![OsString::from("prog")];
+        arguments.extend(words);
+        let invocation = parse(&arguments, &bare());
+        for secret in &invocation.secrets {
+            prop_assert!(arguments[secret.argument].len() > secret.keep);
+        }
+        if let Err(error) = invocation.action {
+            prop_assert!(error.exit_code() > 0);
+            prop_assert!(!error.lines("prog", "NOW").is_empty());
+        }
+    }
+}
