@@ -35,7 +35,8 @@ impl SpaceFlags {
         Self(FULL_CRC32_MARKER | (u32::from(page_size.logical_shift) - 9))
     }
 
-    /// Takes the stored value.
+    /// Takes the stored value. Whether the page size is that of the instance, as it must be, is
+    /// for the caller to compare.
     ///
     /// # Errors
     ///
