@@ -11,11 +11,13 @@
 //! `ROW_FORMAT=COMPRESSED` pages have no trailer: contents go on to the end.
 //! Source: `FIL_PAGE_*` in `fil0types.h`; checked on files of 10.11.
 
+mod algorithm;
 mod seal;
 mod verify;
 
+pub use algorithm::{ChecksumAlgorithm, UnknownAlgorithm};
 pub use seal::seal;
-pub use verify::{ChecksumAlgorithm, SpaceContext, UnknownAlgorithm, verify};
+pub use verify::{SpaceContext, verify};
 
 use crate::bytes::is_zero;
 use crate::lsn::{Lsn, PageNo, SpaceId};
