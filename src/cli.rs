@@ -3,6 +3,7 @@
 //! `--skip-` takes an option back, option files have groups and precedence. So the words are
 //! read here, and clap renders the help and the manual page from the same [`table`].
 
+mod files;
 pub mod help;
 mod lexer;
 mod resolve;
@@ -15,28 +16,19 @@ mod value;
 use std::collections::HashMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::defaults_file::{Entry, OptionFiles};
+use crate::defaults_file::OptionFiles;
 use crate::options::Command;
 
 use lexer::{Known, Long};
 use secret::Secret;
 use settings::{Origin, Settings};
-use table::{Argument, Kind, Spec, Support, Table};
+use table::{Argument, Kind, Spec, Table};
 use usage_error::UsageError;
 use value::Given;
-
-/// Groups read for the options of the server.
-pub const SERVER_GROUPS: [&str; 6] =
-    ["mysqld", "server", "mariadb", "mariadbd", "client-server", "galera"];
-/// Groups read for the options of the connection.
-pub const CLIENT_GROUPS: [&str; 3] = ["client", "client-server", "client-mariadb"];
-/// Groups for this program alone.
-pub const BACKUP_GROUPS: [&str; 3] = ["xtrabackup", "mariabackup", "mariadb-backup"];
 
 /// What the parser knows of the process.
 #[derive(Debug, Clone)]
@@ -90,8 +82,6 @@ pub struct Invocation {
     pub program: String,
     /// Lines to show before anything else.
     pub warnings: Vec<String>,
-    /// Passwords on the command line.
-    pub secrets: Vec<Secret>,
     /// What to do.
     pub action: Result<Action, UsageError>,
 }
@@ -115,35 +105,19 @@ pub enum Action {
 
 /// Reads the command line and the option files.
 pub fn parse(arguments: &[OsString], environment: &Environment) -> Invocation {
-    let program = arguments
-        .first()
-        .map_or_else(|| "mariabackup".to_owned(), |name| name.to_string_lossy().into_owned());
-    let mut parser = Parser {
-        arguments,
-        environment,
-        program,
-        settings: Settings::default(),
-        warnings: Vec::new(),
-        secrets: Vec::new(),
-        asked_by: None,
-        server_socket: None,
-        first_error: None,
-    };
+    let mut parser = Parser::new(arguments, environment);
     let action = parser.parse();
-    let Parser { program, warnings, secrets, .. } = parser;
-    Invocation { program, warnings, secrets, action }
+    let Parser { program, warnings, .. } = parser;
+    Invocation { program, warnings, action }
 }
 
-/// Options that only count at the start of the command line.
-#[derive(Debug, Default)]
-struct First {
-    no_defaults: bool,
-    file: Option<PathBuf>,
-    extra_file: Option<PathBuf>,
-    group_suffix: Option<OsString>,
-    print: bool,
-    /// How many words these options take, the name of the program included.
-    len: usize,
+/// Finds the passwords on the command line. Reads no file: it could be a pipe, which can be read
+/// only once.
+pub fn secrets(arguments: &[OsString], environment: &Environment) -> Vec<Secret> {
+    let mut parser = Parser::new(arguments, environment);
+    let first = parser.first_options();
+    parser.command_line(first.len);
+    parser.secrets
 }
 
 struct Parser<'a> {
@@ -161,6 +135,24 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn new(arguments: &'a [OsString], environment: &'a Environment) -> Self {
+        let program = arguments
+            .first()
+            .map_or_else(|| "mariabackup".into(), |name| name.to_string_lossy())
+            .into_owned();
+        Self {
+            arguments,
+            environment,
+            program,
+            settings: Settings::default(),
+            warnings: Vec::new(),
+            secrets: Vec::new(),
+            asked_by: None,
+            server_socket: None,
+            first_error: None,
+        }
+    }
+
     fn parse(&mut self) -> Result<Action, UsageError> {
         let tool_name =
             Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -190,44 +182,6 @@ impl<'a> Parser<'a> {
             self.read_backup_my_cnf();
         }
         self.decide(&tool_name)
-    }
-
-    fn first_options(&self) -> First {
-        let mut first = First { len: 1, ..First::default() };
-        let word = |at: usize| self.arguments.get(at).map(OsString::as_os_str);
-        if word(1) == Some(OsStr::new("--no-defaults")) {
-            first.no_defaults = true;
-            first.len = 2;
-        }
-        while let Some(word) = word(first.len) {
-            if let Some(path) = lexer::strip(word, "--defaults-file=")
-                && !first.no_defaults
-                && first.file.is_none()
-            {
-                first.file = Some(self.environment.absolute(path));
-            } else if let Some(path) = lexer::strip(word, "--defaults-extra-file=")
-                && !first.no_defaults
-                && first.extra_file.is_none()
-            {
-                first.extra_file = Some(self.environment.absolute(path));
-            } else if let Some(suffix) = lexer::strip(word, "--defaults-group-suffix=")
-                && first.group_suffix.is_none()
-            {
-                first.group_suffix = Some(suffix.to_owned());
-            } else if word == "--print-defaults" && !first.print {
-                first.print = true;
-            } else {
-                break;
-            }
-            first.len += 1;
-        }
-        if first.group_suffix.is_none() {
-            let suffix = ["MARIADB_GROUP_SUFFIX", "MYSQL_GROUP_SUFFIX"]
-                .into_iter()
-                .find_map(|name| self.environment.variable(name));
-            first.group_suffix = suffix.cloned();
-        }
-        first
     }
 
     /// Reads the words from number `at` on. Keeps the first error and reads on: `--help` and
@@ -407,177 +361,6 @@ impl<'a> Parser<'a> {
     fn assign_plain(&mut self, spec: &'static Spec, given: Given<'_>) -> Result<(), UsageError> {
         let known = Known { spec, given, autoset: false, maximum: false };
         self.assign(&known, Origin::CommandLine)
-    }
-}
-
-/// Groups of option files and what they are read for.
-struct Groups(Vec<(String, Origin)>);
-
-impl Groups {
-    fn origins(&self, group: &str) -> impl Iterator<Item = Origin> {
-        let mut origins: Vec<Origin> = self
-            .0
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case(group))
-            .map(|(_, origin)| *origin)
-            .collect();
-        origins.dedup();
-        origins.into_iter()
-    }
-}
-
-impl Parser<'_> {
-    fn read_option_files(
-        &self,
-        first: &First,
-        prepare: bool,
-        files: &mut OptionFiles,
-    ) -> Result<(), crate::defaults_file::OptionFileError> {
-        if let Some(file) = &first.file {
-            return files.read(file);
-        }
-        // A backup is prepared with the options of its own server.
-        if first.no_defaults || prepare {
-            return Ok(());
-        }
-        for file in &self.environment.usual_files {
-            files.read_if_there(file)?;
-        }
-        let home = ["MARIADB_HOME", "MYSQL_HOME"]
-            .into_iter()
-            .find_map(|name| self.environment.variable(name));
-        if let Some(home) = home {
-            files.read_if_there(&self.environment.absolute(home).join("my.cnf"))?;
-        }
-        if let Some(file) = &first.extra_file {
-            files.read(file)?;
-        }
-        if let Some(home) = self.environment.variable("HOME") {
-            files.read_if_there(&Path::new(home).join(".my.cnf"))?;
-        }
-        Ok(())
-    }
-
-    fn groups(&self, first: &First, prepare: bool) -> Groups {
-        let mut server: Vec<String> = SERVER_GROUPS.map(str::to_owned).to_vec();
-        let named =
-            |name: &str| self.settings.text(name).map(|group| group.to_string_lossy().into_owned());
-        server.extend(named("defaults-group"));
-        if !prepare && let Some(series) = self.series_of_backup() {
-            server.extend(["mysqld", "mariadb", "mariadbd"].map(|name| format!("{name}-{series}")));
-        }
-        let mut client: Vec<String> = CLIENT_GROUPS.map(str::to_owned).to_vec();
-        client.extend(named("login-path"));
-        let backup = BACKUP_GROUPS.map(str::to_owned).to_vec();
-        let mut groups = Vec::new();
-        for (names, origin) in [
-            (server, Origin::ServerGroup),
-            (client, Origin::ClientGroup),
-            (backup, Origin::BackupGroup),
-        ] {
-            for name in names {
-                if let Some(suffix) = &first.group_suffix {
-                    groups.push((format!("{name}{}", suffix.to_string_lossy()), origin));
-                }
-                groups.push((name, origin));
-            }
-        }
-        groups.sort_by_key(|(_, origin)| *origin);
-        Groups(groups)
-    }
-
-    /// Series (`10.11`) of the server that the backup to be restored comes from: its groups
-    /// `[mysqld-10.11]` count. While a backup is taken the server's series is not known yet.
-    fn series_of_backup(&self) -> Option<String> {
-        if !self.settings.flag("copy-back") && !self.settings.flag("move-back") {
-            return None;
-        }
-        let target = self.environment.absolute(&self.settings.text("target-dir")?);
-        let info = ["mariadb_backup_info", "xtrabackup_info"]
-            .iter()
-            .find_map(|name| fs::read_to_string(target.join(name)).ok())?;
-        let version = info.lines().find_map(|line| line.strip_prefix("server_version = "))?;
-        let mut numbers = version.split(|letter: char| !letter.is_ascii_digit());
-        Some(format!("{}.{}", numbers.next()?, numbers.next()?))
-    }
-
-    fn take_entries(&mut self, entries: &[Entry], groups: &Groups) {
-        for entry in entries {
-            for origin in groups.origins(&entry.group) {
-                if let Err(error) = self.take_entry(entry, origin) {
-                    self.note(error);
-                }
-            }
-        }
-    }
-
-    fn take_entry(&mut self, entry: &Entry, origin: Origin) -> Result<(), UsageError> {
-        let text = lexer::join(&entry.name, entry.value.as_deref());
-        let table = match origin {
-            Origin::ServerGroup | Origin::Backup => Table::Server,
-            Origin::ClientGroup => Table::Client,
-            _ => Table::Both,
-        };
-        let known = match lexer::long(&text, table) {
-            Long::Known(known) => known,
-            Long::Unknown { loose, has_value } if origin == Origin::BackupGroup => {
-                return self.unknown(&text, loose, has_value);
-            }
-            Long::Unknown { .. } => {
-                if origin == Origin::ServerGroup && entry.name == "socket" {
-                    self.server_socket.clone_from(&entry.value);
-                }
-                return Ok(());
-            }
-        };
-        if known.spec.argument == Argument::Required && matches!(known.given, Given::Nothing) {
-            return Err(UsageError::ArgumentRequired(format!("--{}", known.spec.name)));
-        }
-        // What a newer server takes for values of options without effect is its own affair.
-        let lenient = table != Table::Both && known.spec.support == Support::NoEffect;
-        if lenient {
-            return Ok(());
-        }
-        self.assign(&known, origin)
-    }
-
-    /// The backup's own InnoDB options go before those of any other file.
-    fn read_backup_my_cnf(&mut self) {
-        let Some(target) = self.settings.text("target-dir") else { return };
-        let path = self.environment.absolute(&target).join("backup-my.cnf");
-        let mut files = OptionFiles::default();
-        if let Err(error) = files.read_if_there(&path) {
-            self.note(UsageError::OptionFile(error.to_string()));
-        }
-        self.warnings.append(&mut files.warnings);
-        for entry in files.entries.iter().filter(|entry| entry.group == "mysqld") {
-            if let Err(error) = self.take_entry(entry, Origin::Backup) {
-                self.note(error);
-            }
-        }
-    }
-
-    /// Text of `--print-defaults`: the server options of the files, then the command line.
-    fn defaults(&self, first: &First, entries: &[Entry]) -> String {
-        let groups = self.groups(first, false);
-        let is_server = |entry: &&Entry| {
-            groups.origins(&entry.group).any(|origin| origin == Origin::ServerGroup)
-        };
-        let mut words: Vec<String> = entries
-            .iter()
-            .filter(is_server)
-            .map(|entry| lexer::join(&entry.name, entry.value.as_deref()))
-            .map(|text| format!("--{}", text.display()))
-            .collect();
-        words.extend(
-            secret::masked(self.arguments, &self.secrets, "...")
-                .iter()
-                .skip(first.len)
-                .map(|word| word.to_string_lossy().into_owned()),
-        );
-        let program = &self.program;
-        let words = words.join(" ");
-        format!("{program} would have been started with the following arguments:\n{words} \n")
     }
 }
 

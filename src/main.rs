@@ -1,6 +1,6 @@
 //! Parses the command line, dispatches, prints the error, sets the exit code.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -25,10 +25,10 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let arguments = secret::arguments().context("read the hidden arguments")?;
     let environment = Environment::of_process().context("find the working directory")?;
-    let invocation = cli::parse(&arguments, &environment);
-    if let Err(error) = secret::hide(&arguments, &invocation.secrets) {
+    if let Err(error) = secret::hide(&arguments, &cli::secrets(&arguments, &environment)) {
         say(&format!("Warning: the password cannot be hidden from the list of processes: {error}"));
     }
+    let invocation = cli::parse(&arguments, &environment);
     for warning in &invocation.warnings {
         say(warning);
     }
@@ -74,12 +74,18 @@ fn execute(command: &Command) -> anyhow::Result<()> {
 
 /// Nothing can be done about a closed standard error; the exit code still tells.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// A reader that has seen enough is no failure: `mariabackup --help | grep -q WORD`.
 fn print(text: &str) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("write the text")
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn now() -> String {

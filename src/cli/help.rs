@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use clap::{Arg, ArgAction};
 
+use super::Environment;
+use super::files::{BACKUP_GROUPS, CLIENT_GROUPS, SERVER_GROUPS};
 use super::settings::Settings;
 use super::table::{Argument, Kind, OPTIONS, Spec, Support, Table};
 use super::value::Value;
-use super::{BACKUP_GROUPS, CLIENT_GROUPS, Environment, SERVER_GROUPS};
 
 /// Release of MariaDB whose mariadb-backup this program is compared with.
 pub const REFERENCE_VERSION: &str = "10.11.19-MariaDB";
@@ -33,6 +34,7 @@ pub fn command() -> clap::Command {
             "mariabackup [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] \
              [OPTIONS]",
         )
+        .term_width(80)
         .disable_help_flag(true)
         .disable_version_flag(true);
     let heading = "Options that come first";

@@ -68,8 +68,9 @@ pub fn long(text: &OsStr, table: Table) -> Long<'_> {
     loop {
         if let Some(spec) = find(rest) {
             let toggle = |prefix: &&Prefix| matches!(prefix, Prefix::Disable | Prefix::Enable);
+            let off = value == Some(OsStr::new("0"));
             let given = match (prefixes.iter().rfind(toggle), value) {
-                (Some(Prefix::Disable), _) => Given::Disabled,
+                (Some(prefix), _) if (*prefix == Prefix::Disable) != off => Given::Disabled,
                 (Some(_), _) => Given::Enabled,
                 (None, Some(value)) => Given::Text(value),
                 (None, None) => Given::Nothing,
@@ -150,6 +151,8 @@ mod tests {
             ("skip-loose-verbose", "Disabled"),
             ("maximum-verbose", "Nothing"),
             ("skip-verbose=1", "Disabled"),
+            ("skip-verbose=0", "Enabled"),
+            ("enable-verbose=0", "Disabled"),
         ] {
             assert_eq!(known(text), ("verbose".to_owned(), given.to_owned()), "{text}");
         }

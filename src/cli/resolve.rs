@@ -69,6 +69,9 @@ impl Parser<'_> {
                 return Err(UsageError::Message(text));
             }
         }
+        if self.settings.flag("print-param") {
+            return Err(UsageError::NotSupported("print-param".to_owned()));
+        }
         if self.settings.text("datadir").is_some_and(|datadir| datadir == "./") {
             let text = "mariabackup: Error: Please set parameter 'datadir'";
             return Err(UsageError::Message(text.to_owned()));
@@ -87,12 +90,6 @@ impl Parser<'_> {
         let shown = |name| if name == "prepare" { "apply-log" } else { name };
         match (chosen.next(), chosen.next(), self.settings.flag("backup")) {
             (Some((_, one)), Some((_, two)), _) => {
-                // The reference names these two the other way round.
-                let (one, two) = if (*one, *two) == ("decompress", "copy-back") {
-                    (*two, *one)
-                } else {
-                    (*one, *two)
-                };
                 Err(UsageError::Exclusive(shown(one), shown(two)))
             }
             (Some((mode, _)), None, false) => Ok(*mode),
@@ -106,8 +103,10 @@ impl Parser<'_> {
         for spec in OPTIONS {
             let name = spec.name;
             // A server's own options may stand in its groups; they are not a wish to this program.
-            let asked = self.settings.origin(name).filter(|at| *at != Origin::ServerGroup);
-            if asked.is_none() || self.settings.value(name) == value::default_of(spec) {
+            // This one tells that the server itself is damaged.
+            let is_wish = name == "innodb-force-recovery"
+                || self.settings.origin(name).is_some_and(|at| at != Origin::ServerGroup);
+            if !is_wish || self.settings.value(name) == value::default_of(spec) {
                 continue;
             }
             match spec.support {

@@ -11,10 +11,13 @@ use std::path::Path;
 use std::process;
 
 use rustix::fs::MemfdFlags;
-use rustix::termios::{self, LocalModes, OptionalActions};
+use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex};
 
 /// `PID:FD`: process FD holds the true arguments of process PID.
 const ARGUMENTS: &str = "MARIABACKUP_ARGUMENTS";
+
+/// Name of that file.
+const MEMFD_NAME: &str = "mariabackup-arguments";
 
 /// Bytes of an argument that nobody may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub fn hide(arguments: &[OsString], secrets: &[Secret]) -> io::Result<()> {
     if secrets.is_empty() || hidden_arguments_fd().is_some() {
         return Ok(());
     }
-    let fd = rustix::fs::memfd_create(c"arguments", MemfdFlags::empty())?;
+    let fd = rustix::fs::memfd_create(MEMFD_NAME, MemfdFlags::empty())?;
     let mut file = File::from(fd);
     for argument in arguments {
         file.write_all(argument.as_bytes())?;
@@ -88,7 +91,10 @@ pub fn arguments() -> io::Result<Vec<OsString>> {
 fn hidden_arguments_fd() -> Option<u32> {
     let value = env::var(ARGUMENTS).ok()?;
     let (pid, fd) = value.split_once(':')?;
-    if pid.parse::<u32>().ok()? == process::id() { fd.parse().ok() } else { None }
+    let fd: u32 = fd.parse().ok()?;
+    let file = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    let is_ours = file.to_str()?.starts_with(&format!("/memfd:{MEMFD_NAME}"));
+    (is_ours && pid.parse() == Ok(process::id())).then_some(fd)
 }
 
 /// Asks on the terminal, without showing what is typed.
@@ -101,12 +107,18 @@ pub fn ask_password() -> io::Result<String> {
     terminal.write_all(b"Enter password: ")?;
     let before = termios::tcgetattr(&terminal)?;
     let mut silent = before.clone();
-    silent.local_modes.remove(LocalModes::ECHO);
+    // An interrupt would leave the terminal silent: it ends the line instead.
+    silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    let interrupt = before.special_codes[SpecialCodeIndex::VINTR];
+    silent.special_codes[SpecialCodeIndex::VEOL] = interrupt;
     termios::tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
     let mut line = String::new();
     let read = BufReader::new(&terminal).read_line(&mut line);
     termios::tcsetattr(&terminal, OptionalActions::Flush, &before)?;
     terminal.write_all(b"\n")?;
+    if line.as_bytes().last() == Some(&interrupt) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
     if read? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

@@ -281,7 +281,8 @@ pub static OPTIONS: &[Spec] = &[
     flag("apply-log", ALL, "The same as --prepare.").alias_of("prepare"),
     flag("copy-back", ALL, "Copy a prepared backup to where the server looks for its data."),
     flag("move-back", ALL, "As --copy-back, but move the files: the backup is used up."),
-    flag("decompress", ALL, "Unpack the .qp files of a backup taken with --compress."),
+    flag("decompress", DECOMPRESS, "Unpack the .qp files of a backup taken with --compress.")
+        .not_yet(),
     text_or(
         "target-dir",
         "./xtrabackup_backupfiles/",

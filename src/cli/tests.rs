@@ -1,5 +1,6 @@
 //! Whole command lines and option files.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use mdl::session::Protocol;
@@ -73,6 +74,13 @@ fn warnings(words: &[&str]) -> Vec<String> {
     command_in(&bare(), words).1
 }
 
+/// Words, exit code, lines.
+fn check_refusals(cases: &[(&[&str], u8, &str)]) {
+    for (words, code, lines) in cases {
+        assert_eq!(refused(words), (*code, (*lines).to_owned()), "{words:?}");
+    }
+}
+
 /// A folder with option files; files are named by `my.cnf` or another name.
 struct Files {
     folder: tempfile::TempDir,
@@ -98,8 +106,8 @@ impl Files {
 }
 
 #[test]
-fn every_kind_of_error_has_its_message_and_exit_code() {
-    let cases: &[(&[&str], u8, &str)] = &[
+fn misspelt_options_have_their_message_and_exit_code() {
+    check_refusals(&[
         (&["--nosuch"], 2, "prog: unknown option '--nosuch'"),
         (&["--nosuch=1"], 7, "prog: unknown variable 'nosuch=1'"),
         (&["-z"], 2, "prog: unknown option '-z'"),
@@ -130,6 +138,12 @@ fn every_kind_of_error_has_its_message_and_exit_code() {
             1,
             "Unknown option to protocol: foo\nAlternatives are: 'TCP','SOCKET','PIPE'",
         ),
+    ]);
+}
+
+#[test]
+fn misplaced_and_contradicting_options_have_theirs() {
+    check_refusals(&[
         (
             &["--backup", "--defaults-file=/x"],
             1,
@@ -164,6 +178,11 @@ fn every_kind_of_error_has_its_message_and_exit_code() {
             "[00] NOW Error: --move-back and --apply-log are mutually exclusive",
         ),
         (
+            &["--copy-back", "--decompress"],
+            1,
+            "[00] NOW Error: --decompress and --copy-back are mutually exclusive",
+        ),
+        (
             &["--datadir=./", "--copy-back"],
             1,
             "[00] NOW mariabackup: Error: Please set parameter 'datadir'",
@@ -195,10 +214,7 @@ fn every_kind_of_error_has_its_message_and_exit_code() {
             "[00] NOW option '--decompress' is not supported yet by this version",
         ),
         (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),
-    ];
-    for (words, code, lines) in cases {
-        assert_eq!(refused(words), (*code, (*lines).to_owned()), "{words:?}");
-    }
+    ]);
 }
 
 #[test]
@@ -362,6 +378,12 @@ fn what_is_not_supported_is_refused_only_where_it_matters() {
     assert!(refused(&["--backup", "--galera-info"]).1.contains("'--galera-info'"));
     assert_eq!(refused(&["--prepare", "--incremental-dir=/i"]).0, 1);
     assert_eq!(refused(&["--backup", "--skip-encrypted-backup"]).0, 1);
+    assert!(refused(&["--print-param"]).1.contains("'--print-param'"));
+    let files = Files::new("[mysqld]\nrocksdb_datadir=/r\nlock_ddl_per_table\n");
+    assert!(command_in(&files.environment, &["--copy-back"]).1.is_empty());
+    assert!(command_in(&files.environment, &["--backup"]).1.is_empty());
+    let files = Files::new("[mysqld]\ninnodb_force_recovery=3\n");
+    assert_eq!(refused_in(&files.environment, &["--backup"]).0, 1);
     let options =
         restore_in(&bare(), &["--move-back", "--galera-info", "--force-non-empty-directories"]);
     assert!(options.force_non_empty_directories);
@@ -459,7 +481,7 @@ fn unknown_options_matter_only_in_the_groups_of_this_program() {
         ("parallel 4", (2, "prog: unknown option '--parallel 4'".to_owned())),
         ("user", (5, "prog: option '--user' requires an argument".to_owned())),
     ] {
-        for group in BACKUP_GROUPS {
+        for group in files::BACKUP_GROUPS {
             let files = Files::new(&format!("[{group}]\n{line}\n"));
             assert_eq!(refused_in(&files.environment, &["--backup"]), expected);
         }
@@ -560,7 +582,8 @@ fn passwords_are_found_wherever_they_stand() {
         assert_eq!(options.connection.password.as_deref(), Some("secret"), "{words:?}");
         assert_eq!(options.tool_command, format!("{shown} --backup"));
     }
-    assert!(parse_in(&bare(), &["--backup", "--password="]).secrets.is_empty());
+    let words = ["prog", "--backup", "--password=", "--user=x"].map(OsString::from);
+    assert!(secrets(&words, &bare()).is_empty());
 }
 
 #[test]
@@ -645,7 +668,7 @@ proptest! {
         let mut arguments = vec![OsString::from("prog")];
         arguments.extend(words);
         let invocation = parse(&arguments, &bare());
-        for secret in &invocation.secrets {
+        for secret in secrets(&arguments, &bare()) {
             prop_assert!(arguments[secret.argument].len() > secret.keep);
         }
         if let Err(error) = invocation.action {
