@@ -9,3 +9,4 @@ pub mod hint;
 pub mod metadata;
 pub mod options;
 pub mod report;
+pub mod restore;

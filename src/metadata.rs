@@ -8,12 +8,10 @@
 //! info file after it, which no reader misses.)
 
 pub mod checkpoints;
-pub mod data_file_path;
 pub mod info;
 pub mod my_cnf;
 
 pub use checkpoints::{BackupType, Checkpoints, Found};
-pub use data_file_path::DataFile;
 pub use info::Info;
 pub use my_cnf::{BackupMyCnf, Plugins};
 

@@ -4,16 +4,17 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use innodb::datadir::DataFilePath;
 
-use super::{BACKUP_MY_CNF, data_file_path, one_line, read_text};
+use super::{BACKUP_MY_CNF, one_line, read_text};
 
 /// Contents of `backup-my.cnf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupMyCnf {
     /// `innodb_checksum_algorithm`.
     pub checksum_algorithm: String,
-    /// `innodb_data_file_path` without folders.
-    pub data_file_path: String,
+    /// `innodb_data_file_path` without folders: [`DataFilePath::strip_directories`].
+    pub data_file_path: DataFilePath,
     /// `innodb_log_file_size` in bytes.
     pub log_file_size: u64,
     /// `innodb_page_size` in bytes.
@@ -85,21 +86,41 @@ impl BackupMyCnf {
     ///
     /// # Errors
     ///
-    /// A line that is none of the format, a number that is none, a page size that no server has,
-    /// or no page size or no data file path at all.
+    /// A group that is none (with its line), a number that is none, a page size that no server has,
+    /// no page size or no data file path at all.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut cnf = Self {
-            checksum_algorithm: "full_crc32".into(),
-            data_file_path: String::new(),
-            log_file_size: 96 << 20,
-            page_size: 0,
-            undo_directory: "./".into(),
-            undo_tablespaces: 0,
-            compression_level: 6,
-            buffer_pool_filename: None,
-            plugins: None,
-        };
-        let mut plugins = Plugins::default();
+        let options = Options::parse(text)?;
+        let page_size: u32 =
+            options.number("innodb_page_size")?.context("innodb_page_size is missing")?;
+        ensure!(
+            page_size.is_power_of_two() && (4096..=65536).contains(&page_size),
+            "innodb_page_size is {page_size}, not 4096, 8192, 16384, 32768 or 65536"
+        );
+        let data_file_path =
+            options.text("innodb_data_file_path").context("innodb_data_file_path is missing")?;
+        Ok(Self {
+            checksum_algorithm: options
+                .text("innodb_checksum_algorithm")
+                .unwrap_or("full_crc32")
+                .into(),
+            data_file_path: DataFilePath::parse(data_file_path)?,
+            log_file_size: options.number("innodb_log_file_size")?.unwrap_or(96 << 20),
+            page_size,
+            undo_directory: options.text("innodb_undo_directory").unwrap_or("./").into(),
+            undo_tablespaces: options.number("innodb_undo_tablespaces")?.unwrap_or(0),
+            compression_level: options.number("innodb_compression_level")?.unwrap_or(6),
+            buffer_pool_filename: options.text("innodb_buffer_pool_filename").map(str::to_owned),
+            plugins: Plugins::from_options(&options)?,
+        })
+    }
+}
+
+/// The options of the group `[mysqld]`, in their order, without quotes, `-` as `_`.
+struct Options<'a>(Vec<(String, &'a str)>);
+
+impl<'a> Options<'a> {
+    fn parse(text: &'a str) -> anyhow::Result<Self> {
+        let mut options = Vec::new();
         let mut in_group = false;
         for (line_no, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -113,64 +134,66 @@ impl BackupMyCnf {
                 in_group = group.trim() == "mysqld";
             } else if in_group {
                 let (key, value) = line.split_once('=').unwrap_or((line, ""));
-                let key = key.trim().replace('-', "_");
-                cnf.set(&mut plugins, &key, unquoted(value.trim()))
-                    .with_context(|| format!("line {line_no}"))?;
+                options.push((key.trim().replace('-', "_"), unquoted(value.trim())));
             }
         }
-        ensure!(cnf.page_size != 0, "innodb_page_size is missing");
-        ensure!(!cnf.data_file_path.is_empty(), "innodb_data_file_path is missing");
-        if !plugins.load.is_empty() {
-            cnf.plugins = Some(plugins);
-        }
-        Ok(cnf)
+        Ok(Self(options))
     }
 
-    fn set(&mut self, plugins: &mut Plugins, key: &str, value: &str) -> anyhow::Result<()> {
-        match key {
-            "innodb_checksum_algorithm" => value.clone_into(&mut self.checksum_algorithm),
-            "innodb_data_file_path" => {
-                data_file_path::parse(value)?;
-                value.clone_into(&mut self.data_file_path);
-            }
-            "innodb_log_file_size" => self.log_file_size = number(key, value)?,
-            "innodb_page_size" => {
-                self.page_size = number(key, value)?;
-                ensure!(
-                    self.page_size.is_power_of_two() && (4096..=65536).contains(&self.page_size),
-                    "innodb_page_size is {value:?}, not 4096, 8192, 16384, 32768 or 65536"
-                );
-            }
-            "innodb_undo_directory" => value.clone_into(&mut self.undo_directory),
-            "innodb_undo_tablespaces" => self.undo_tablespaces = number(key, value)?,
-            "innodb_compression_level" => self.compression_level = number(key, value)?,
-            "innodb_buffer_pool_filename" => self.buffer_pool_filename = Some(value.to_owned()),
-            "plugin_dir" => value.clone_into(&mut plugins.dir),
-            "plugin_load" => {
-                plugins.load = value
-                    .split(';')
-                    .filter(|part| !part.is_empty())
-                    .map(|part| {
-                        let (name, library) = part.split_once('=').unwrap_or((part, part));
-                        (name.to_owned(), library.to_owned())
-                    })
-                    .collect();
-            }
-            "innodb_encrypt_log" => {
-                plugins.encrypt_log = Some(match value {
-                    "0" => false,
-                    "1" => true,
-                    _ => bail!("innodb_encrypt_log is {value:?}, not 0 or 1"),
-                });
-            }
-            "innodb_encrypt_tables" => value.clone_into(&mut plugins.encrypt_tables),
-            _ => plugins.variables.push((key.to_owned(), value.to_owned())),
-        }
-        Ok(())
+    /// The last value of `key`.
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+
+    fn number<N>(&self, key: &str) -> anyhow::Result<Option<N>>
+    where
+        N: std::str::FromStr,
+        N::Err: std::error::Error + Send + Sync + 'static,
+    {
+        let parse = |value: &str| value.parse().with_context(|| format!("{key} is {value:?}"));
+        self.text(key).map(parse).transpose()
     }
 }
 
+/// Options that are no variables of plugins.
+const OWN: [&str; 12] = [
+    "innodb_checksum_algorithm",
+    "innodb_data_file_path",
+    "innodb_log_file_size",
+    "innodb_page_size",
+    "innodb_undo_directory",
+    "innodb_undo_tablespaces",
+    "innodb_compression_level",
+    "innodb_buffer_pool_filename",
+    "plugin_dir",
+    "plugin_load",
+    "innodb_encrypt_log",
+    "innodb_encrypt_tables",
+];
+
 impl Plugins {
+    fn from_options(options: &Options) -> anyhow::Result<Option<Self>> {
+        let Some(load) = options.text("plugin_load") else { return Ok(None) };
+        let load = load.split(';').filter(|part| !part.is_empty()).map(|part| {
+            let (name, library) = part.split_once('=').unwrap_or((part, part));
+            (name.to_owned(), library.to_owned())
+        });
+        let variables = options.0.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+        let encrypt_log = match options.text("innodb_encrypt_log") {
+            None => None,
+            Some("0") => Some(false),
+            Some("1") => Some(true),
+            Some(value) => bail!("innodb_encrypt_log is {value:?}, not 0 or 1"),
+        };
+        Ok(Some(Self {
+            dir: options.text("plugin_dir").unwrap_or_default().to_owned(),
+            load: load.collect(),
+            variables: variables.map(|(name, value)| (name.clone(), (*value).to_owned())).collect(),
+            encrypt_log,
+            encrypt_tables: options.text("innodb_encrypt_tables").unwrap_or("OFF").to_owned(),
+        }))
+    }
+
     fn render(&self) -> String {
         let load: Vec<String> =
             self.load.iter().map(|(name, library)| format!("{name}={library}")).collect();
@@ -195,14 +218,6 @@ fn unquoted(value: &str) -> &str {
         .unwrap_or(value)
 }
 
-fn number<N>(key: &str, value: &str) -> anyhow::Result<N>
-where
-    N: std::str::FromStr,
-    N::Err: std::error::Error + Send + Sync + 'static,
-{
-    value.parse().with_context(|| format!("{key} is {value:?}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +232,7 @@ mod tests {
     fn plain() -> BackupMyCnf {
         BackupMyCnf {
             checksum_algorithm: "crc32".into(),
-            data_file_path: "ibdata1:4M;ibdata2:4M:autoextend".into(),
+            data_file_path: DataFilePath::parse("ibdata1:4M;ibdata2:4M:autoextend").unwrap(),
             log_file_size: 8_388_608,
             page_size: 16384,
             undo_directory: "./".into(),
@@ -262,19 +277,19 @@ mod tests {
         let text = "[client]\nuser=x\n[mysqld]\ninnodb-page-size = 4096\nskip-x\n\
                     innodb_data_file_path='ibdata1:12M'\n";
         let cnf = BackupMyCnf::parse(text).unwrap();
-        assert_eq!((cnf.page_size, cnf.data_file_path.as_str()), (4096, "ibdata1:12M"));
+        assert_eq!((cnf.page_size, cnf.data_file_path.to_string()), (4096, "ibdata1:12M".into()));
         assert_eq!(cnf.plugins, None);
     }
 
     #[test]
-    fn names_the_line_of_an_error() {
+    fn names_what_is_wrong() {
         for (text, message) in [
             (String::new(), "innodb_page_size is missing"),
             (PLAIN.replace("innodb_page_size=16384\n", ""), "innodb_page_size is missing"),
             (PLAIN.replace("_path=ibdata1:4M;ibdata2:4M:autoextend", "_x=1"), "_path is missing"),
-            (PLAIN.replace("=16384", "=5000"), "line 8: innodb_page_size is \"5000\""),
-            (PLAIN.replace("=16384", "=x"), "line 8: innodb_page_size is \"x\""),
-            (PLAIN.replace("4M;", "4M:autoextend;"), "line 6: innodb_data_file_path"),
+            (PLAIN.replace("=16384", "=5000"), "innodb_page_size is 5000, not"),
+            (PLAIN.replace("=16384", "=x"), "innodb_page_size is \"x\""),
+            (PLAIN.replace("4M;", "4M:autoextend;"), "innodb_data_file_path"),
             (PLAIN.replace("[mysqld]", "[mysqld"), "line 4: expected `[group]`"),
         ] {
             let error = format!("{:#}", BackupMyCnf::parse(&text).unwrap_err());
