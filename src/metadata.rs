@@ -31,7 +31,7 @@ pub struct MetadataNames {
     pub checkpoints: &'static str,
     /// How the backup was made: [`Info`].
     pub info: &'static str,
-    /// Binary log position: [`binlog_info`].
+    /// Binary log position: [`BinlogPosition`].
     pub binlog_info: &'static str,
     /// Where a replica continues.
     pub slave_info: &'static str,

@@ -1,11 +1,13 @@
 //! `--copy-back` and `--move-back`: a prepared backup becomes a data directory.
 //!
-//! First a plan says where every file goes ([`plan`]), then all of it is checked, and only then
-//! the first byte is written ([`transfer`]). No existing file is ever overwritten. The first file
+//! First a plan says where every file goes (`plan`), then all of it is checked, and only then
+//! the first byte is written (`transfer`). No existing file is ever overwritten. The first file
 //! of the system tablespace gets its name last of all: a data directory that was not restored
 //! completely has none, and no server starts on it.
 
 mod plan;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -129,14 +128,13 @@ impl<'a> Planner<'a> {
     fn root(&mut self) -> anyhow::Result<()> {
         let backup = &self.options.target_dir;
         let datadir = clean(&self.options.datadir);
-        if let (Ok(backup), Ok(datadir)) = (backup.canonicalize(), resolve(&datadir)) {
-            ensure!(
-                !datadir.starts_with(&backup),
-                "the data directory {} is inside the backup {}",
-                datadir.display(),
-                backup.display()
-            );
-        }
+        let real = backup.canonicalize().with_context(|| format!("open {}", backup.display()))?;
+        ensure!(
+            !resolve(&datadir)?.starts_with(&real),
+            "the data directory {} is inside the backup {}",
+            datadir.display(),
+            backup.display()
+        );
         for (name, metadata) in entries(backup)? {
             let path = backup.join(&name);
             if metadata.is_dir() {
@@ -360,12 +358,17 @@ fn clean(path: &Path) -> PathBuf {
 }
 
 /// `path` with links followed as far as it exists.
-fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let existing = super::existing_ancestor(path);
-    let rest = path.strip_prefix(existing).unwrap_or(Path::new(""));
-    Ok(if rest.as_os_str().as_bytes().is_empty() {
-        existing.canonicalize()?
-    } else {
-        existing.canonicalize()?.join(rest)
-    })
+    let mut real =
+        existing.canonicalize().with_context(|| format!("look at {}", existing.display()))?;
+    for part in path.strip_prefix(existing).unwrap_or(Path::new("")).components() {
+        ensure!(
+            part != Component::ParentDir,
+            "{} has `..` below a folder that does not exist",
+            path.display()
+        );
+        real.push(part);
+    }
+    Ok(real)
 }
