@@ -7,4 +7,3 @@
 
 pub mod control;
 pub mod log;
-pub mod table;

@@ -13,3 +13,19 @@ pub mod random;
 pub mod server;
 pub mod tool;
 pub mod workload;
+
+use std::ops::RangeInclusive;
+
+/// The seeds to try: `COMPAT_SEEDS=1..10` or `COMPAT_SEEDS=7`; without it `default`.
+pub fn seeds(default: RangeInclusive<u64>) -> RangeInclusive<u64> {
+    let Ok(text) = std::env::var("COMPAT_SEEDS") else { return default };
+    let (first, last) = text.split_once("..").unwrap_or((&text, &text));
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is not a seed"));
+    number(first)..=number(last)
+}
+
+/// A number from the environment that makes a test bigger or smaller.
+pub fn size(variable: &str, default: u64) -> u64 {
+    let Ok(text) = std::env::var(variable) else { return default };
+    text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number"))
+}

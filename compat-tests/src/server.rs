@@ -52,6 +52,9 @@ impl TestServer {
         if template_options.iter().any(|option| option.contains('/')) {
             // Parts of the data lie elsewhere, so that they cannot be copied from a template.
             let options: Vec<String> = template_options.into_iter().cloned().collect();
+            for (_, dir) in options.iter().filter_map(|option| option.split_once("=/")) {
+                fs::create_dir_all(Path::new("/").join(dir)).expect("make a folder");
+            }
             bootstrap(series, &server.datadir(), &options);
         } else {
             let template = template(series, &template_options);
@@ -255,6 +258,16 @@ impl Drop for TestServer {
         if thread::panicking() {
             eprintln!("error log of the {} server:\n{}", self.series, self.error_log_tail());
         }
+    }
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        thread::sleep(POLL);
     }
 }
 

@@ -104,6 +104,14 @@ impl Tool {
         run(&mut self.restore_command("--copy-back", target, server, &[])).expect_success()
     }
 
+    /// Restores the backup `target` into a new server of `series` with `options`, and starts it.
+    pub fn restore(&self, target: &Path, series: Series, options: &[&str]) -> TestServer {
+        let mut server = TestServer::prepare(series, options);
+        self.copy_back(target, &server);
+        server.launch();
+        server
+    }
+
     /// Moves the backup `target` into the folders of `server`, which does not run.
     pub fn move_back(&self, target: &Path, server: &TestServer) -> String {
         run(&mut self.restore_command("--move-back", target, server, &[])).expect_success()

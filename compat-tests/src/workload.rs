@@ -43,6 +43,14 @@ const IDS: u64 = 2000;
 /// The values of the indexed column `k`.
 const KS: Range<u64> = 0..1000;
 
+/// Server options with which the checkpoint stays behind, so that a backup holds much redo.
+pub const MUCH_REDO: [&str; 4] = [
+    "--innodb-log-file-size=1G",
+    "--innodb-buffer-pool-size=512M",
+    "--innodb-adaptive-flushing=0",
+    "--innodb-max-dirty-pages-pct=99.9",
+];
+
 /// Creates the tables and puts some rows into each.
 pub fn create_tables(server: &TestServer) {
     let dir = server.dir().to_str().expect("UTF-8");
@@ -109,6 +117,17 @@ impl Workload {
         while self.statements.load(Ordering::Relaxed) < target {
             assert!(!self.threads.iter().any(JoinHandle::is_finished), "a writer failed");
             thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until the server has written `len` bytes of redo since its checkpoint.
+    pub fn wait_for_redo(&self, server: &TestServer, len: u64) {
+        while server.query_u64(
+            "SELECT variable_value FROM information_schema.global_status \
+             WHERE variable_name = 'Innodb_checkpoint_age'",
+        ) < len
+        {
+            self.wait_for(10);
         }
     }
 

@@ -35,7 +35,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
     let mut trees = Vec::new();
     for need in needs {
         match need {
-            Need::Build => packages.extend(["gcc", "libc6-dev", "libssl-dev", "pkg-config"]),
+            Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Server if system.codename == OWN_RELEASE => {
                 packages.extend(["mariadb-server", "mariadb-client", "mariadb-backup"]);
             }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use compat_tests::installation::Series;
 use compat_tests::server::{POLL, TestServer, copy_tree};
+use compat_tests::size;
 use compat_tests::tool::{Running, Tool, run};
 use compat_tests::workload::Counter;
 
@@ -99,12 +100,7 @@ fn load(tables: u64, mib: u64, redo_mib: u64) -> TestServer {
 }
 
 fn percent(number: u64) -> u64 {
-    number * from_env("BENCH_PERCENT", 100) / 100
-}
-
-fn from_env(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+    number * size("BENCH_PERCENT", 100) / 100
 }
 
 /// Writes all changed pages, so that the checkpoint is at the end of the log.
@@ -131,7 +127,7 @@ fn status(server: &TestServer, name: &str) -> u64 {
 fn compare_backups(server: &TestServer) {
     let target = server.dir().join("backup");
     let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..from_env("BENCH_RUNS", 3) {
+    for _ in 0..size("BENCH_RUNS", 3) {
         for ((name, tool), times) in TOOLS.iter().zip(&mut times) {
             remove(&target);
             read_all(&server.datadir());
@@ -166,7 +162,7 @@ fn compare_prepares(server: &TestServer) {
     ];
     let mut results = variants.map(|_| (Vec::new(), 0));
     let target = server.dir().join("prepared");
-    for _ in 0..from_env("BENCH_RUNS", 3) {
+    for _ in 0..size("BENCH_RUNS", 3) {
         for ((name, tool, options), (times, peak)) in variants.iter().zip(&mut results) {
             remove(&target);
             fs::create_dir(&target).expect("make a folder");
@@ -198,7 +194,7 @@ fn compare_stalls(server: &TestServer, flush_log: u64, sync_binlog: u64) {
     println!("\n# longest commit during a backup, {name}");
     let target = server.dir().join("backup");
     let mut maxima = [Vec::new(), Vec::new()];
-    for _ in 0..from_env("BENCH_RUNS", 5) {
+    for _ in 0..size("BENCH_RUNS", 5) {
         for ((tool_name, tool), maxima) in TOOLS.iter().zip(&mut maxima) {
             remove(&target);
             read_all(&server.datadir());
