@@ -27,6 +27,8 @@ struct State {
     capacity: u64,
     /// The largest LSN the server is known to have reached.
     server_lsn: Lsn,
+    /// The file holds everything before this.
+    flushed: Lsn,
     lag_max: u64,
 }
 
@@ -39,7 +41,11 @@ enum Mode {
 
 /// What the thread does next.
 pub(super) enum Step {
-    Copy { limit: Option<Lsn> },
+    Copy {
+        limit: Option<Lsn>,
+        /// Everything before this is final in the file, by the server's word.
+        flushed: Lsn,
+    },
     Stop,
 }
 
@@ -52,6 +58,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The copy begins at `from`; the server has written everything before `server_lsn`.
     pub(super) fn new(from: Lsn, server_lsn: Lsn, capacity: u64) -> Self {
         let state = State {
             from,
@@ -65,6 +72,7 @@ impl Shared {
             end: None,
             capacity,
             server_lsn,
+            flushed: server_lsn,
             lag_max: server_lsn.since(from),
         };
         Self { state: Mutex::new(state), to_thread: Condvar::new(), to_owner: Condvar::new() }
@@ -91,7 +99,7 @@ impl Shared {
         }
         state.busy = true;
         state.kicked = false;
-        Step::Copy { limit: state.limit }
+        Step::Copy { limit: state.limit, flushed: state.flushed }
     }
 
     /// Publishes the position after a round; `complete`: this was the last one.
@@ -218,6 +226,13 @@ impl Shared {
         let mut state = self.lock();
         state.server_lsn = state.server_lsn.max(lsn);
         state.lag_max = state.lag_max.max(state.server_lsn.since(state.position));
+    }
+
+    pub(super) fn note_flushed(&self, lsn: Lsn) {
+        let mut state = self.lock();
+        state.flushed = state.flushed.max(lsn);
+        state.kicked = true;
+        self.to_thread.notify_all();
     }
 
     pub(super) fn lag(&self) -> Lag {
