@@ -242,11 +242,9 @@ impl<'a> Runs<'a> {
             _ => RunKind::Change,
         };
         let mut end = first.end;
-        while let Some(head) = self.head(end) {
+        while self.bytes.get(end).is_some_and(|first| first & 0x80 != 0) {
+            let Some(head) = self.head(end) else { break };
             let head = head.map_err(|cause| (end, cause))?;
-            if !head.same_page {
-                break;
-            }
             match head.kind {
                 record::RESERVED | record::OPTION => {}
                 record::FREE_PAGE | record::INIT_PAGE => return Err((end, Malformed::SamePage)),
