@@ -1,0 +1,27 @@
+//! `--prepare`: applies the redo log of a full backup to its pages. No undo processing: the
+//! server rolls back at its first start.
+//!
+//! ```text
+//! run       order of steps
+//! markers   tables dropped, renamed, created during the backup: .del, .ren, .new files
+//! spaces    tablespaces by id: files, sizes, which are not there or must be rebuilt
+//! scan      reads the log once: index entries of page changes, facts about tablespaces
+//! index     entries by page, sorted, in memory or spilled to a file
+//! recover   entries onto pages: read, verify, apply, journal, write
+//! journal   what makes torn writes good again
+//! binlog    binary log position in the rollback segments
+//! ```
+
+mod binlog;
+mod index;
+mod journal;
+mod markers;
+mod memory;
+mod page;
+mod recover;
+mod run;
+mod scan;
+mod spaces;
+mod storage;
+
+pub use run::run;

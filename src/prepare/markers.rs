@@ -1,0 +1,360 @@
+//! Tables dropped, renamed or created while the backup ran: marker files of the reference, turned
+//! into moves of whole files.
+//!
+//! ```text
+//! DB/NAME.del    NAME.ibd was dropped
+//! DB/NAME.ren    NAME.ibd was renamed; holds the new name, DB/NAME without extension
+//! DB/NAME.new    replaces NAME.ibd
+//! ```
+//!
+//! Renames may form chains and circles. So every file first moves to a temporary name of its own,
+//! then to its final one. The list of moves is stored before the first, and again between the two
+//! steps: after a kill, each step can be repeated ([`resume`]), for no file gets a final name
+//! before all have left theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+
+use super::storage::Storage;
+use crate::durable;
+use crate::report::Report;
+
+/// The stored list of moves; copy back leaves `.tmp` files out.
+const LIST: &str = "mariabackup_moves.tmp";
+/// First line of the list.
+const MAGIC: &[u8] = b"mariabackup moves 1";
+
+/// What becomes of the tablespace files. Paths are relative to the backup.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    moves: Vec<Move>,
+    markers: Vec<PathBuf>,
+    /// `.ibd` files that stay where they are.
+    unmoved: Vec<PathBuf>,
+}
+
+/// A file that moves, or is removed if there is nowhere to.
+#[derive(Debug, PartialEq, Eq)]
+struct Move {
+    from: PathBuf,
+    to: Option<PathBuf>,
+}
+
+/// What a step of the list is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Files go to their temporary names.
+    Leave,
+    /// Files go to their final names.
+    Arrive,
+}
+
+impl Plan {
+    /// Reads the names in backup `dir` and decides. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Markers that contradict each other or name no table; what reading reports.
+    pub(super) fn of(dir: &Path) -> anyhow::Result<Self> {
+        let names = table_files(dir)?;
+        let mut plan = Self::default();
+        // Final name of each `.ibd` file, without extension; none: removed.
+        let mut tables: BTreeMap<&Path, Option<PathBuf>> =
+            names.ibd.iter().map(|name| (name.as_path(), Some(name.clone()))).collect();
+        for name in &names.del {
+            if let Some(to) = tables.get_mut(name.as_path()) {
+                *to = None;
+            }
+            plan.markers.push(with_suffix(name, ".del"));
+        }
+        let mut targets = BTreeMap::new();
+        for name in &names.ren {
+            let marker = with_suffix(name, ".ren");
+            let target = new_name(&dir.join(&marker))?;
+            if let Some(to) = tables.get_mut(name.as_path()).filter(|to| to.is_some()) {
+                if let Some(other) = targets.insert(target.clone(), name) {
+                    bail!(
+                        "{} and {} are both to be renamed to {}",
+                        name.display(),
+                        other.display(),
+                        target.display()
+                    );
+                }
+                *to = Some(target);
+            }
+            plan.markers.push(marker);
+        }
+        for (target, name) in &targets {
+            let stays = tables.get(target.as_path()).is_some_and(|to| to.as_ref() == Some(target));
+            ensure!(
+                !stays || target == *name,
+                "{} is to be renamed to {}, which exists and is neither renamed nor dropped",
+                name.display(),
+                target.display()
+            );
+        }
+        let new: BTreeSet<&PathBuf> = names.new.iter().collect();
+        for (name, to) in tables {
+            // A new file replaces what would have had its name.
+            let to = to.filter(|to| !new.contains(to));
+            let from = with_suffix(name, ".ibd");
+            let to = to.map(|to| with_suffix(&to, ".ibd"));
+            if to.as_ref() == Some(&from) {
+                plan.unmoved.push(from);
+            } else {
+                plan.moves.push(Move { from, to });
+            }
+        }
+        for name in &names.new {
+            let (from, to) = (with_suffix(name, ".new"), with_suffix(name, ".ibd"));
+            plan.moves.push(Move { from, to: Some(to) });
+        }
+        Ok(plan)
+    }
+
+    /// The tablespace files that there will be: final name, and name before the moves.
+    pub(super) fn tables(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        let moved = self.moves.iter().filter_map(|m| Some((m.to.as_deref()?, m.from.as_path())));
+        let unmoved = self.unmoved.iter().map(|path| (path.as_path(), path.as_path()));
+        moved.chain(unmoved)
+    }
+
+    /// Moves the files and removes the markers, durably.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports; a repetition goes on from there.
+    pub(super) fn execute(
+        &self,
+        dir: &Path,
+        storage: &dyn Storage,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        if self.moves.is_empty() && self.markers.is_empty() {
+            return Ok(());
+        }
+        for Move { from, to } in &self.moves {
+            match to {
+                Some(to) => {
+                    report.say(format_args!("Renaming {} to {}", from.display(), to.display()));
+                }
+                None => report.say(format_args!("Removing {}", from.display())),
+            }
+        }
+        self.store(dir, Step::Leave, storage)?;
+        self.go_on(dir, Step::Leave, storage)
+    }
+
+    fn go_on(&self, dir: &Path, step: Step, storage: &dyn Storage) -> anyhow::Result<()> {
+        if step == Step::Leave {
+            self.leave(dir, storage)?;
+            self.sync(dir, storage)?;
+            self.store(dir, Step::Arrive, storage)?;
+        }
+        self.arrive(dir, storage)?;
+        for marker in &self.markers {
+            remove_if_there(storage, &dir.join(marker))?;
+        }
+        self.sync(dir, storage)?;
+        remove_if_there(storage, &dir.join(LIST))?;
+        storage.sync_dir(dir).with_context(|| format!("sync {}", dir.display()))
+    }
+
+    fn leave(&self, dir: &Path, storage: &dyn Storage) -> anyhow::Result<()> {
+        for (number, Move { from, .. }) in self.moves.iter().enumerate() {
+            let (from, temporary) = (dir.join(from), dir.join(temporary(from, number)));
+            if !exists(&temporary)? {
+                storage
+                    .rename(&from, &temporary)
+                    .with_context(|| format!("rename {}", from.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn arrive(&self, dir: &Path, storage: &dyn Storage) -> anyhow::Result<()> {
+        for (number, Move { from, to }) in self.moves.iter().enumerate() {
+            let temporary = dir.join(temporary(from, number));
+            if !exists(&temporary)? {
+                continue;
+            }
+            let Some(to) = to else {
+                remove_if_there(storage, &temporary)?;
+                continue;
+            };
+            let to = dir.join(to);
+            if let Some(parent) = to.parent() {
+                durable::create_dir_all(parent)
+                    .with_context(|| format!("create {}", parent.display()))?;
+            }
+            storage
+                .rename(&temporary, &to)
+                .with_context(|| format!("rename {} to {}", temporary.display(), to.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Syncs every folder in which names change.
+    fn sync(&self, dir: &Path, storage: &dyn Storage) -> anyhow::Result<()> {
+        let moved = self.moves.iter().flat_map(|m| [Some(m.from.as_path()), m.to.as_deref()]);
+        let paths = moved.flatten().chain(self.markers.iter().map(PathBuf::as_path));
+        let folders: BTreeSet<PathBuf> =
+            paths.filter_map(|path| Some(dir.join(path.parent()?))).collect();
+        for folder in folders {
+            storage.sync_dir(&folder).with_context(|| format!("sync {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    fn store(&self, dir: &Path, step: Step, storage: &dyn Storage) -> anyhow::Result<()> {
+        let mut fields: Vec<&[u8]> = vec![MAGIC, if step == Step::Leave { b"1" } else { b"2" }];
+        for Move { from, to } in &self.moves {
+            fields.push(b"move");
+            fields.push(from.as_os_str().as_bytes());
+            fields.push(to.as_ref().map_or(b"", |to| to.as_os_str().as_bytes()));
+        }
+        for marker in &self.markers {
+            fields.push(b"marker");
+            fields.push(marker.as_os_str().as_bytes());
+        }
+        let path = dir.join(LIST);
+        storage
+            .replace(&path, &fields.join(&0))
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<(Self, Step)> {
+        let mut fields = bytes.split(|&b| b == 0);
+        if fields.next()? != MAGIC {
+            return None;
+        }
+        let step = match fields.next()? {
+            b"1" => Step::Leave,
+            b"2" => Step::Arrive,
+            _ => return None,
+        };
+        let path = |field: &[u8]| -> Option<PathBuf> {
+            let path = PathBuf::from(OsString::from_vec(field.to_vec()));
+            is_inside(&path).then_some(path)
+        };
+        let mut plan = Self::default();
+        while let Some(kind) = fields.next() {
+            match kind {
+                b"move" => {
+                    let from = path(fields.next()?)?;
+                    let to = fields.next()?;
+                    let to = if to.is_empty() { None } else { Some(path(to)?) };
+                    plan.moves.push(Move { from, to });
+                }
+                b"marker" => plan.markers.push(path(fields.next()?)?),
+                _ => return None,
+            }
+        }
+        Some((plan, step))
+    }
+}
+
+/// Finishes what a killed run began. The log was found good before that run moved anything.
+///
+/// # Errors
+///
+/// A damaged list; what the system reports.
+pub(super) fn resume(dir: &Path, storage: &dyn Storage, report: &Report) -> anyhow::Result<()> {
+    let path = dir.join(LIST);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        bytes => bytes.with_context(|| format!("read {}", path.display()))?,
+    };
+    let (plan, step) =
+        Plan::parse(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+    report.say("Finishing the renames of an interrupted run.");
+    plan.go_on(dir, step, storage)
+}
+
+/// Names without their extension, relative to the backup.
+#[derive(Default)]
+struct TableFiles {
+    ibd: Vec<PathBuf>,
+    del: Vec<PathBuf>,
+    ren: Vec<PathBuf>,
+    new: Vec<PathBuf>,
+}
+
+/// Lists all database folders, sorted.
+fn table_files(dir: &Path) -> anyhow::Result<TableFiles> {
+    let mut files = TableFiles::default();
+    let list = |dir: &Path| -> anyhow::Result<Vec<OsString>> {
+        let read = || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect();
+        let names: io::Result<Vec<OsString>> = read();
+        let mut names = names.with_context(|| format!("list {}", dir.display()))?;
+        names.sort();
+        Ok(names)
+    };
+    for folder in list(dir)? {
+        if !dir.join(&folder).is_dir() {
+            continue;
+        }
+        for name in list(&dir.join(&folder))? {
+            let kinds = [
+                (".ibd", &mut files.ibd),
+                (".del", &mut files.del),
+                (".ren", &mut files.ren),
+                (".new", &mut files.new),
+            ];
+            for (suffix, kind) in kinds {
+                if let Some(stem) = name.as_bytes().strip_suffix(suffix.as_bytes())
+                    && !stem.is_empty()
+                {
+                    kind.push(Path::new(&folder).join(OsStr::from_bytes(stem)));
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Reads a `.ren` file.
+fn new_name(marker: &Path) -> anyhow::Result<PathBuf> {
+    let content = fs::read(marker).with_context(|| format!("read {}", marker.display()))?;
+    let name = PathBuf::from(OsString::from_vec(content));
+    let shown = name.as_os_str().as_bytes();
+    let valid = is_inside(&name)
+        && name.components().count() == 2
+        && shown.len() < 1024
+        && !shown.iter().any(|&b| b == 0 || b == b'\n');
+    ensure!(valid, "{} holds no name of a table: {}", marker.display(), name.display());
+    Ok(name)
+}
+
+/// Whether the path stays below the folder it is joined to.
+pub(super) fn is_inside(path: &Path) -> bool {
+    !path.as_os_str().is_empty()
+        && path.components().all(|component| matches!(component, Component::Normal(_)))
+}
+
+fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
+    let mut name = name.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn temporary(from: &Path, number: usize) -> PathBuf {
+    from.with_file_name(format!(".mariabackup-{number}.tmp"))
+}
+
+fn exists(path: &Path) -> anyhow::Result<bool> {
+    path.try_exists().with_context(|| format!("look for {}", path.display()))
+}
+
+pub(super) fn remove_if_there(storage: &dyn Storage, path: &Path) -> anyhow::Result<()> {
+    match storage.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("remove {}", path.display())),
+    }
+}

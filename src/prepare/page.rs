@@ -1,0 +1,123 @@
+//! The entries of one page onto its image.
+
+use anyhow::Context;
+use innodb::{Lsn, PageId, SpaceFlags};
+use redo::Ring;
+use redo::apply::Frame;
+use redo::record::decode_run;
+
+use super::index::Entry;
+
+/// The log in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Log<'a> {
+    bytes: &'a [u8],
+    ring: Ring,
+}
+
+impl<'a> Log<'a> {
+    /// `bytes` is the whole file; it does not wrap.
+    pub(super) fn new(bytes: &'a [u8], ring: Ring) -> Self {
+        Self { bytes, ring }
+    }
+
+    /// The log from `lsn` to the end of the file; empty outside of it.
+    pub(super) fn from(&self, lsn: Lsn) -> &'a [u8] {
+        let offset = self.ring.offset(lsn).and_then(|offset| usize::try_from(offset).ok());
+        offset.and_then(|offset| self.bytes.get(offset..)).unwrap_or_default()
+    }
+
+    /// Which LSN is where.
+    pub(super) fn ring(&self) -> Ring {
+        self.ring
+    }
+
+    fn run(&self, entry: &Entry) -> &'a [u8] {
+        let len = usize::try_from(entry.len()).unwrap_or(usize::MAX);
+        self.from(entry.lsn()).get(..len).unwrap_or_default()
+    }
+}
+
+/// How far a page has been brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    /// Everything that starts before this is in the page already.
+    page_lsn: Lsn,
+    /// Start of the mini-transaction of the last `INIT_PAGE` or `FREE_PAGE`.
+    restart: Lsn,
+    /// Start of the mini-transaction that was applied last.
+    applied: Option<Lsn>,
+    /// End of the last mini-transaction: what the page gets as its LSN.
+    end: Lsn,
+    /// Whether the page must be written.
+    pub is_dirty: bool,
+}
+
+impl State {
+    /// A page as read from its file.
+    pub(super) fn of_image(image: &[u8]) -> Self {
+        let page_lsn = innodb::page::Page::new(image).map_or(Lsn(0), |page| page.lsn());
+        Self { page_lsn, ..Self::new() }
+    }
+
+    /// A page that is built from the log alone.
+    pub(super) fn new() -> Self {
+        Self { page_lsn: Lsn(0), restart: Lsn(0), applied: None, end: Lsn(0), is_dirty: false }
+    }
+
+    /// Applies entries of the page, which follow those applied before in the log.
+    ///
+    /// # Errors
+    ///
+    /// A record that cannot be decoded or applied, with its LSN.
+    pub(super) fn apply(
+        &mut self,
+        image: &mut [u8],
+        entries: &[Entry],
+        log: Log<'_>,
+        frame: Frame,
+    ) -> anyhow::Result<()> {
+        for entry in entries {
+            let start = entry.mtr_start();
+            if entry.is_restart() {
+                image.fill(0);
+                *self = Self { restart: start, ..Self::new() };
+            }
+            self.end = entry.mtr_end();
+            if start < self.page_lsn || start < self.restart {
+                continue;
+            }
+            // A mini-transaction that does nothing but free the page leaves it as it is.
+            if self.applied != Some(start) {
+                self.applied = Some(start);
+                self.is_dirty = false;
+            }
+            self.is_dirty |= !entry.is_free();
+            for record in decode_run(log.run(entry), entry.lsn()) {
+                redo::apply::apply(&record?, image, frame).with_context(|| {
+                    format!("apply the redo log records at LSN {}", entry.lsn())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stamps LSN and checksum.
+    ///
+    /// # Errors
+    ///
+    /// An image of the wrong size.
+    pub(super) fn seal(
+        &self,
+        image: &mut [u8],
+        flags: SpaceFlags,
+        page: PageId,
+    ) -> anyhow::Result<()> {
+        Ok(innodb::page::seal(image, flags, page, self.end)?)
+    }
+}
+
+/// What records of pages with these flags change.
+pub(super) fn frame_of(flags: SpaceFlags) -> Frame {
+    if flags.is_row_compressed() { Frame::Compressed } else { Frame::Uncompressed }
+}

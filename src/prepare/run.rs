@@ -1,0 +1,355 @@
+//! Order of the steps of `--prepare`.
+//!
+//! Everything that can be checked is checked before the first write: state, log, tablespaces.
+//! Then each step can be repeated after a kill at any point, and the files come out the same:
+//!
+//! 1. renames: a stored list, see `markers`;
+//! 2. sizes of files: set to what the log says;
+//! 3. pages: the page LSN tells what was applied, the journal mends what was torn, pages that the
+//!    log builds are built again; all synced;
+//! 4. the log is replaced by an empty one with the same end: a repetition from here on finds
+//!    nothing to apply;
+//! 5. the checkpoints file says so, by rename: from here on a repetition does nothing;
+//! 6. the journal is removed.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use innodb::{Lsn, SpaceId};
+use redo::Ring;
+use redo::header::{self, Checkpoint, FINAL_LOG_SIZE, LogHeader};
+use rustix::fs::FlockOperation;
+use rustix::process::Resource;
+
+use super::journal::{self, LogId};
+use super::markers::{self, Plan};
+use super::memory::Budget;
+use super::page::Log;
+use super::recover::{Recovery, recover};
+use super::spaces::Spaces;
+use super::storage::{Disk, Storage};
+use super::{binlog, index, scan};
+use crate::durable::FileSystem;
+use crate::mapped::Mapped;
+use crate::metadata::checkpoints::Found;
+use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
+use crate::options::PrepareOptions;
+use crate::report::Report;
+
+const LOG: &str = "ib_logfile0";
+/// Pages that were unreadable on backup (`--log-innodb-page-corruption`).
+const CORRUPTED_PAGES: &str = "innodb_corrupted_pages";
+const BINLOG_POSITION: &str = "xtrabackup_binlog_pos_innodb";
+/// Files that stay free for other purposes than tablespaces.
+const RESERVED_FILES: u64 = 64;
+
+/// Prepares the full backup in `options.target_dir`.
+///
+/// # Errors
+///
+/// A directory that is no full backup, damaged files, an incomplete log; what the system reports.
+/// Nothing was changed unless the message says otherwise, and a repetition can finish the work.
+pub fn run(options: &PrepareOptions, report: &Report) -> anyhow::Result<()> {
+    run_on(options, report, &Disk)
+}
+
+/// [`run`] with changes through `storage`.
+pub(super) fn run_on(
+    options: &PrepareOptions,
+    report: &Report,
+    storage: &dyn Storage,
+) -> anyhow::Result<()> {
+    let dir = options.target_dir.as_path();
+    let found = find_backup(dir)?;
+    let _lock = lock(dir)?;
+    match found.checkpoints.backup_type {
+        BackupType::FullBackuped => report.say("This target seems to be not prepared yet."),
+        BackupType::LogApplied => {
+            report.say("This target seems to be already prepared.");
+            return clean_up(dir, storage);
+        }
+        BackupType::Incremental => bail!(
+            "This target does not have correct metadata. {} is an incremental backup: it is \
+             prepared together with its full backup",
+            dir.display()
+        ),
+    }
+    let cnf = BackupMyCnf::read(dir)?;
+    ensure!(
+        !dir.join(CORRUPTED_PAGES).exists(),
+        "{} lists pages that could not be read on backup; preparing such a backup is not supported",
+        dir.join(CORRUPTED_PAGES).display()
+    );
+    let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;
+
+    let log_path = dir.join(LOG);
+    let mapped = Mapped::open(&log_path).with_context(|| format!("open {}", log_path.display()))?;
+    let copied = CopiedLog::read(mapped.bytes())
+        .with_context(|| format!("{} is unusable", log_path.display()))?;
+    let interrupted = Interrupted::find(dir, &copied)?;
+    // From here on things are changed only if an earlier run, which found all good, did before.
+    interrupted.finish(dir, storage, &file_system, report)?;
+
+    let plan = Plan::of(dir)?;
+    let mut spaces = Spaces::discover(dir, &plan, &cnf)?;
+    let budget = Budget::new(options.use_memory);
+    let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
+    let log = Log::new(mapped.bytes(), copied.ring());
+    let (index, scanned) = read_log(dir, &copied, log, &spaces, budget, threads, &mapped, report)?;
+    check_end(scanned.end, &found.checkpoints, copied.checkpoint)?;
+    spaces.resolve(&scanned, log, report)?;
+    let aria = aria::control::correct_last_log_number(dir)?;
+
+    plan.execute(dir, storage, report)?;
+    for space in spaces.iter() {
+        space.resize(dir, storage)?;
+    }
+    report.phase("Applying the redo log", index.record_bytes());
+    let recovery = Recovery {
+        dir,
+        spaces: &spaces,
+        log,
+        log_id: LogId { first_lsn: copied.header.first_lsn(), end: scanned.end },
+        budget,
+        threads,
+        open_spaces: open_spaces(options.open_files_limit, budget.batches),
+        storage,
+        report,
+    };
+    let pages = recover(&recovery, index)?;
+    report.phase_done();
+    storage.sync_all(&file_system).with_context(|| format!("sync {}", dir.display()))?;
+    let (first, end) = (copied.checkpoint.lsn, scanned.end);
+    report.say(format_args!("Redo log (from LSN {first} to {end}) was applied to {pages} pages."));
+
+    write_binlog_position(dir, &spaces, &found, storage, report)?;
+    let empty = header::final_log(end, &copied.creator()).context("the end LSN is too small")?;
+    replace(storage, &log_path, &empty)?;
+    if let Some(correction) = aria {
+        report.detail(format_args!(
+            "aria_log_control: last log number {} instead of {}",
+            correction.to, correction.from
+        ));
+        replace(storage, &correction.path, &correction.bytes)?;
+    }
+    remove_empty_folders(dir)?;
+    let prepared = Checkpoints { backup_type: BackupType::LogApplied, ..found.checkpoints };
+    replace(storage, &found.path, prepared.render().as_bytes())?;
+    clean_up(dir, storage)
+}
+
+/// The checkpoints file of a finished backup.
+fn find_backup(dir: &Path) -> anyhow::Result<Found> {
+    ensure!(dir.is_dir(), "Can't change dir to '{}': there is no such directory", dir.display());
+    Checkpoints::find(dir)?.with_context(|| {
+        format!(
+            "cannot open {}/xtrabackup_checkpoints (nor mariadb_backup_checkpoints): the \
+             directory is no backup, or the backup was not finished",
+            dir.display()
+        )
+    })
+}
+
+/// Keeps a second prepare out until the result is dropped. Also finds out whether the directory
+/// can be written at all.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let context = || format!("{} cannot be written", dir.display());
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).with_context(context)?;
+    let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!("{} is being prepared by another process", dir.display())
+        }
+        // Where locks are not supported, there is none.
+        _ => Ok(file),
+    }
+}
+
+/// The log as the backup copied it.
+struct CopiedLog {
+    header: LogHeader,
+    checkpoint: Checkpoint,
+    /// Nothing but a checkpoint: as prepare leaves it, or of an idle server.
+    is_empty: bool,
+}
+
+impl CopiedLog {
+    fn read(bytes: &[u8]) -> anyhow::Result<Self> {
+        let header = LogHeader::parse(bytes)?;
+        let checkpoint = Checkpoint::newest(bytes, header.first_lsn())?;
+        Ok(Self { header, checkpoint, is_empty: bytes.len() <= FINAL_LOG_SIZE })
+    }
+
+    /// A copy never wraps, whatever its length.
+    fn ring(&self) -> Ring {
+        Ring::endless(self.header.first_lsn())
+    }
+
+    /// Creator of the log that prepare leaves: the tool that made the copy, or one of the version
+    /// of the server.
+    fn creator(&self) -> String {
+        let creator = self.header.creator();
+        match creator.strip_prefix("MariaDB ") {
+            Some(version) => format!("Backup {version}"),
+            None => creator.to_owned(),
+        }
+    }
+}
+
+/// What a killed run left.
+struct Interrupted {
+    journal: Option<journal::Found>,
+    /// The journal's pages were all synced: the log is the empty one already.
+    is_recovered: bool,
+}
+
+impl Interrupted {
+    fn find(dir: &Path, log: &CopiedLog) -> anyhow::Result<Self> {
+        let journal = journal::Found::find(dir)?;
+        let first_lsn = log.header.first_lsn();
+        let Some(id) = journal.as_ref().and_then(|journal| journal.id) else {
+            return Ok(Self { journal: None, is_recovered: false });
+        };
+        let is_recovered = log.is_empty && first_lsn != id.first_lsn && first_lsn < id.end;
+        ensure!(
+            is_recovered || first_lsn == id.first_lsn,
+            "{} belongs to another redo log (LSN {} to {}) than that of the backup, which begins \
+             at {first_lsn}",
+            dir.join(journal::NAME).display(),
+            id.first_lsn,
+            id.end
+        );
+        Ok(Self { journal, is_recovered })
+    }
+
+    /// Finishes the renames and repeats the writes that may be torn.
+    fn finish(
+        &self,
+        dir: &Path,
+        storage: &dyn Storage,
+        file_system: &FileSystem,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        markers::resume(dir, storage, report)?;
+        let Some(journal) = self.journal.as_ref().filter(|_| !self.is_recovered) else {
+            return Ok(());
+        };
+        let pages = journal.replay(dir, storage)?;
+        report.say(format_args!("An earlier run was interrupted: {pages} pages written again."));
+        // The journal of this run will take its place.
+        storage.sync_all(file_system).with_context(|| format!("sync {}", dir.display()))
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
+fn read_log(
+    dir: &Path,
+    copied: &CopiedLog,
+    log: Log<'_>,
+    spaces: &Spaces,
+    budget: Budget,
+    threads: usize,
+    mapped: &Mapped,
+    report: &Report,
+) -> anyhow::Result<(index::Index, scan::Scanned)> {
+    report.phase("Scanning the redo log", mapped.bytes().len() as u64);
+    mapped.expect_sequential(true);
+    let is_known = |id: SpaceId| spaces.get(id).is_some();
+    let spill = || unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()));
+    let result = index::build(budget.index, threads, spill, |collector| {
+        scan::scan(log, copied.checkpoint, &is_known, collector, report)
+    })?;
+    mapped.expect_sequential(false);
+    report.phase_done();
+    let (index, _) = &result;
+    if index.is_spilled() {
+        report.detail("The index of the redo log exceeds the memory; the rest is in a file.");
+    }
+    Ok(result)
+}
+
+/// A file that vanishes with its descriptor.
+fn unnamed_file(dir: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(File::from(file));
+    }
+    // Not every file system can do that.
+    let path = dir.join(".mariabackup_index.tmp");
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// The log must reach as far as the backup says.
+fn check_end(end: Lsn, expected: &Checkpoints, checkpoint: Checkpoint) -> anyhow::Result<()> {
+    let needed = expected.last_lsn.max(expected.to_lsn).max(checkpoint.end_lsn);
+    ensure!(
+        end >= needed,
+        "The log was only applied up to LSN {end}, instead of {needed}: the redo log of the backup \
+         is damaged or cut. Nothing was changed"
+    );
+    Ok(())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// How many tablespaces each batch may keep open.
+fn open_spaces(wanted: Option<u64>, batches: usize) -> usize {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let raised = wanted.unwrap_or(4096).min(most).max(limit.current.unwrap_or(u64::MAX));
+    limit.current = Some(raised);
+    // What there is must do where it cannot be raised.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // Each batch, and those whose files are being synced.
+    let per_batch = limit.saturating_sub(RESERVED_FILES) / (2 * batches as u64 + 8);
+    usize::try_from(per_batch.clamp(1, 64)).unwrap_or(1)
+}
+
+fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    storage.replace(path, bytes).with_context(|| format!("write {}", path.display()))
+}
+
+fn write_binlog_position(
+    dir: &Path,
+    spaces: &Spaces,
+    found: &Found,
+    storage: &dyn Storage,
+    report: &Report,
+) -> anyhow::Result<()> {
+    let position = binlog::read_position(dir, spaces).context("read the binary log position")?;
+    let file = String::from_utf8_lossy(&position.file);
+    report.say(format_args!("Last binlog file {file}, position {}", position.position));
+    let text = [position.file.as_slice(), format!("\t{}\n", position.position).as_bytes()].concat();
+    replace(storage, &dir.join(BINLOG_POSITION), &text)?;
+    if found.checkpoints.recover_binlog_info == Some(true) {
+        replace(storage, &dir.join("xtrabackup_binlog_info"), &text)?;
+    }
+    Ok(())
+}
+
+/// Databases that were dropped while the backup ran.
+fn remove_empty_folders(dir: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+        let entry = entry.with_context(|| format!("list {}", dir.display()))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // Fails for all that are not empty.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Removes what only an unfinished run needs.
+fn clean_up(dir: &Path, storage: &dyn Storage) -> anyhow::Result<()> {
+    markers::remove_if_there(storage, &dir.join(journal::NAME))?;
+    storage.sync_dir(dir).with_context(|| format!("sync {}", dir.display()))
+}

@@ -1,0 +1,219 @@
+//! One pass over the copied log: index entries for page changes, and what the log tells about
+//! tablespaces as a whole. Changes nothing.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, bail};
+use innodb::{Lsn, PageNo, SpaceId};
+use redo::fsp::FspChange;
+use redo::header::Checkpoint;
+use redo::mtr::{Mtr, Run, RunKind};
+use redo::record::{FileRecord, Record};
+
+use super::index::{Collector, Entry};
+use super::page::Log;
+use crate::report::Report;
+
+/// Bytes between two updates of the progress line.
+const PROGRESS_STEP: u64 = 16 << 20;
+
+/// What the log tells about a tablespace.
+#[derive(Debug, Default)]
+pub(super) struct SpaceFacts {
+    /// Whether the log changes any page.
+    pub has_pages: bool,
+    /// Last size written to page 0, pages.
+    pub size: Option<u32>,
+    /// Last flags written to page 0.
+    pub flags: Option<u32>,
+    /// `TRIM_PAGES`: start of the mini-transaction and first page cut off.
+    pub trims: Vec<(Lsn, PageNo)>,
+    /// Last name and where it was logged.
+    pub name: Option<(Lsn, Vec<u8>)>,
+    /// The tablespace was dropped.
+    pub is_deleted: bool,
+    /// Entries of page 0 since its last initialisation; kept for tablespaces without a usable file.
+    pub page0: Vec<Entry>,
+}
+
+/// Result of the pass.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// Tablespaces in the log.
+    pub spaces: HashMap<SpaceId, SpaceFacts>,
+    /// End of the last complete mini-transaction.
+    pub end: Lsn,
+}
+
+struct Scanner<'a, 'c> {
+    log: Log<'a>,
+    checkpoint: Checkpoint,
+    /// `FILE_CHECKPOINT` for `checkpoint` was found.
+    is_confirmed: bool,
+    collector: &'c mut Collector,
+    is_known: &'c dyn Fn(SpaceId) -> bool,
+    /// Facts by number, and the numbers of the tablespaces; the last one looked up.
+    facts: Vec<(SpaceId, SpaceFacts)>,
+    numbers: HashMap<SpaceId, usize>,
+    latest: Option<(SpaceId, usize)>,
+}
+
+/// Reads the log from `checkpoint` to its end and collects the entries. `is_known`: tablespaces
+/// whose page 0 is in a file.
+///
+/// # Errors
+///
+/// Records that mean nothing; a log without its checkpoint.
+pub(super) fn scan(
+    log: Log<'_>,
+    checkpoint: Checkpoint,
+    is_known: &dyn Fn(SpaceId) -> bool,
+    collector: &mut Collector,
+    report: &Report,
+) -> anyhow::Result<Scanned> {
+    let mut scanner = Scanner {
+        log,
+        checkpoint,
+        is_confirmed: false,
+        collector,
+        is_known,
+        facts: Vec::new(),
+        numbers: HashMap::new(),
+        latest: None,
+    };
+    let end = scanner.run(report)?;
+    if !scanner.is_confirmed {
+        bail!(scanner.not_confirmed());
+    }
+    Ok(Scanned { spaces: scanner.facts.into_iter().collect(), end })
+}
+
+impl<'a> Scanner<'a, '_> {
+    fn run(&mut self, report: &Report) -> anyhow::Result<Lsn> {
+        let ring = self.log.ring();
+        let mut lsn = self.checkpoint.lsn;
+        let mut rest = self.log.from(lsn);
+        let mut reported = lsn;
+        loop {
+            // Whatever the reason, the log ends here; the caller compares that with its metadata.
+            let Ok(mtr) = Mtr::parse(rest, lsn, ring) else { return Ok(lsn) };
+            if !self.is_confirmed && mtr.start() >= self.checkpoint.end_lsn {
+                self.confirm(&mtr)?;
+            }
+            for run in mtr.runs() {
+                self.take(&mtr, &run?)?;
+            }
+            rest = rest.get(mtr.stored_len()..).unwrap_or_default();
+            lsn = mtr.end();
+            if lsn.since(reported) >= PROGRESS_STEP {
+                report.advance(lsn.since(reported));
+                reported = lsn;
+            }
+        }
+    }
+
+    /// From the end LSN on, the checkpoint's own mini-transactions must follow.
+    fn confirm(&mut self, mtr: &Mtr<'_>) -> anyhow::Result<()> {
+        for record in mtr.records() {
+            match record? {
+                Record::File(FileRecord::Checkpoint(lsn)) if lsn == self.checkpoint.lsn => {
+                    self.is_confirmed = true;
+                }
+                Record::File(
+                    FileRecord::Modify { .. } | FileRecord::Checkpoint(_) | FileRecord::Padding,
+                ) => {}
+                _ => bail!(self.not_confirmed()),
+            }
+        }
+        Ok(())
+    }
+
+    fn not_confirmed(&self) -> String {
+        let Checkpoint { lsn, end_lsn } = self.checkpoint;
+        format!("Missing FILE_CHECKPOINT({lsn}) at {end_lsn}: the redo log is corrupted")
+    }
+
+    #[inline]
+    fn take(&mut self, mtr: &Mtr<'a>, run: &Run) -> anyhow::Result<()> {
+        // The binary log kept in InnoDB (12.3 and later) is no tablespace.
+        if run.kind == RunKind::File {
+            return self.file_records(mtr, run);
+        }
+        if run.page.space.is_reserved() {
+            return Ok(());
+        }
+        let facts = self.facts(run.page.space);
+        facts.has_pages = true;
+        if run.kind == RunKind::Trim {
+            facts.trims.push((mtr.start(), run.page.page_no));
+            return Ok(());
+        }
+        let Some(entry) = Entry::of(mtr, run) else { return Ok(()) };
+        if run.page.page_no.0 == 0 {
+            self.take_page0(mtr, run, entry)?;
+        }
+        self.collector.push(entry);
+        Ok(())
+    }
+
+    fn take_page0(&mut self, mtr: &Mtr<'a>, run: &Run, entry: Entry) -> anyhow::Result<()> {
+        let space = run.page.space;
+        let change = FspChange::of_run(mtr.run_bytes(run), entry.lsn())?;
+        let is_known = (self.is_known)(space);
+        let facts = self.facts(space);
+        // 0 means nothing.
+        facts.size = change.size.filter(|&size| size != 0).or(facts.size);
+        facts.flags = change.flags.or(facts.flags);
+        if !is_known {
+            if entry.is_restart() {
+                facts.page0.clear();
+            }
+            facts.page0.push(entry);
+        }
+        Ok(())
+    }
+
+    fn file_records(&mut self, mtr: &Mtr<'a>, run: &Run) -> anyhow::Result<()> {
+        let lsn = Lsn(mtr.start().0 + run.range.start as u64);
+        // The last record of a mini-transaction only if it is the last run.
+        let bytes = mtr.run_bytes(run);
+        for record in redo::record::decode_run(bytes, lsn) {
+            let (space, name) = match record.context("read a file record")? {
+                Record::File(
+                    FileRecord::Create { space, name } | FileRecord::Modify { space, name },
+                ) => (space, Some(name)),
+                Record::File(FileRecord::Rename { space, to, .. }) => (space, Some(to)),
+                Record::File(FileRecord::Delete { space, .. }) => (space, None),
+                _ => continue,
+            };
+            let facts = self.facts(space);
+            facts.is_deleted = name.is_none();
+            if let Some(name) = name {
+                facts.name = Some((lsn, name.to_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn facts(&mut self, space: SpaceId) -> &mut SpaceFacts {
+        let number = match self.latest {
+            Some((latest, number)) if latest == space => number,
+            _ => self.number(space),
+        };
+        // Never out of range: numbers are made with the facts.
+        let number = number.min(self.facts.len().saturating_sub(1));
+        #[allow(clippy::indexing_slicing, reason = "there is at least one")]
+        &mut self.facts[number].1
+    }
+
+    fn number(&mut self, space: SpaceId) -> usize {
+        let facts = &mut self.facts;
+        let number = *self.numbers.entry(space).or_insert_with(|| {
+            facts.push((space, SpaceFacts::default()));
+            facts.len() - 1
+        });
+        self.latest = Some((space, number));
+        number
+    }
+}

@@ -1,0 +1,478 @@
+//! The tablespaces of a backup by id: their files, and what the log says must become of them.
+//!
+//! Source of the rules: `fil_space_t`, `Datafile::validate_first_page`, `recv_sys_t::recover_deferred`
+//! in 10.11; checked against prepared backups.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use innodb::datadir::{DataFilePath, undo_file_name};
+use innodb::page::{ChecksumAlgorithm, SpaceContext, verify};
+use innodb::space::SpaceHeader;
+use innodb::tablespace::SystemFiles;
+use innodb::{Lsn, PageId, PageNo, PageSize, SpaceFlags, SpaceId};
+
+use super::markers::Plan;
+use super::page::{Log, State, frame_of};
+use super::scan::{Scanned, SpaceFacts};
+use super::storage::Storage;
+use crate::metadata::BackupMyCnf;
+use crate::report::Report;
+
+/// A tablespace of this many pages at least has a usable page 0.
+const SIZE_MIN: u32 = 4;
+/// Files are extended to multiples of this.
+const BLOCK: u64 = 4096;
+
+/// A file of a tablespace.
+#[derive(Debug, Clone)]
+pub(super) struct DataFile {
+    /// Path in the backup after the moves.
+    pub path: PathBuf,
+    /// Bytes.
+    len: u64,
+}
+
+/// What a tablespace is for; some rules differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    System,
+    Undo,
+    Table,
+}
+
+/// A tablespace whose pages the log may change.
+#[derive(Debug)]
+pub(super) struct Space {
+    /// Its id.
+    pub id: SpaceId,
+    kind: Kind,
+    /// Files, in the order of their pages.
+    pub files: Vec<DataFile>,
+    layout: SystemFiles,
+    /// Format of its pages.
+    pub flags: SpaceFlags,
+    /// How to verify its pages.
+    pub context: SpaceContext,
+    /// Pages may be encrypted.
+    is_encrypted: bool,
+    /// Pages from here on do not exist and cannot be read.
+    pub size: u32,
+    /// Pages cut off: those from the number on, by mini-transactions that start at the LSN.
+    trims: Vec<(Lsn, PageNo)>,
+    /// New length of the last file in bytes: first cut, then extended.
+    cut: Option<u64>,
+    extend: Option<u64>,
+}
+
+impl Space {
+    /// Index of the file that holds a page, and the page's offset in it.
+    pub(super) fn locate(&self, page_no: PageNo) -> (usize, u64) {
+        self.layout.locate(page_no.0)
+    }
+
+    /// Whether the log cut the page off after the mini-transaction that ends at `end`.
+    pub(super) fn is_trimmed(&self, page_no: PageNo, end: Lsn) -> bool {
+        self.trims
+            .iter()
+            .any(|&(lsn, first)| (self.kind != Kind::System || page_no >= first) && end <= lsn)
+    }
+
+    /// Whether any pages were cut off.
+    pub(super) fn has_trims(&self) -> bool {
+        !self.trims.is_empty()
+    }
+
+    /// Decides about the length of the last file.
+    fn plan_size(&mut self, facts: &SpaceFacts) -> anyhow::Result<()> {
+        let page_size = self.flags.page_size();
+        let physical = page_size.physical() as u64;
+        let Some((last, fixed)) = self.files.split_last() else {
+            bail!("tablespace {} has no file", self.id)
+        };
+        let start: u64 = fixed.iter().map(|file| file.len / physical).sum();
+        let mut len = last.len;
+        if let Some(&(_, page_no)) = facts.trims.last() {
+            let size = match self.kind {
+                Kind::System => page_no.0,
+                Kind::Undo => facts.size.with_context(|| {
+                    format!("the log truncates tablespace {} to an unknown size", self.id)
+                })?,
+                Kind::Table => bail!("the log truncates tablespace {}, a table", self.id),
+            };
+            let target = u64::from(size).saturating_sub(start) * physical;
+            if target < len {
+                self.cut = Some(target);
+                len = target;
+            }
+            self.size = size;
+            self.trims.clone_from(&facts.trims);
+        }
+        let pages = start + len / physical;
+        if let Some(size) = facts.size {
+            if u64::from(size) > pages {
+                let target = (u64::from(size) - start) * physical / BLOCK * BLOCK;
+                let target = target.max(u64::from(SIZE_MIN) * page_size.logical() as u64);
+                self.extend = (target > len).then_some(target);
+            }
+            self.size = self.size.max(size);
+        }
+        self.size = self.size.max(u32::try_from(pages).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Cuts and extends the last file.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports.
+    pub(super) fn resize(&self, dir: &Path, storage: &dyn Storage) -> anyhow::Result<()> {
+        let Some(last) = self.files.last() else { return Ok(()) };
+        if self.cut.is_none() && self.extend.is_none() {
+            return Ok(());
+        }
+        let path = dir.join(&last.path);
+        let file = open(&path)?;
+        for len in [self.cut, self.extend].into_iter().flatten() {
+            storage
+                .set_len(&file, len)
+                .with_context(|| format!("set the size of {} to {len}", path.display()))?;
+        }
+        storage.sync(&file).with_context(|| format!("sync {}", path.display()))
+    }
+}
+
+/// Opens a data file for reading and writing.
+pub(super) fn open(path: &Path) -> anyhow::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.with_context(|| format!("open {}", path.display()))
+}
+
+/// A file without a usable page 0.
+#[derive(Debug)]
+struct Unusable {
+    file: DataFile,
+    kind: Kind,
+    /// The id it claims to have.
+    id: SpaceId,
+    why: String,
+}
+
+/// The tablespaces of a backup.
+pub(super) struct Spaces {
+    by_id: HashMap<SpaceId, Space>,
+    unusable: Vec<Unusable>,
+    /// Of the instance.
+    page_size: PageSize,
+    algorithm: ChecksumAlgorithm,
+}
+
+impl Spaces {
+    /// Looks at every data file of backup `dir`. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Missing or unusable files of the system tablespace, two files of one tablespace, what
+    /// reading reports.
+    pub(super) fn discover(dir: &Path, plan: &Plan, cnf: &BackupMyCnf) -> anyhow::Result<Self> {
+        let page_size = usize::try_from(cnf.page_size)
+            .ok()
+            .and_then(PageSize::uncompressed)
+            .with_context(|| format!("innodb_page_size {} is no page size", cnf.page_size))?;
+        let algorithm = cnf.checksum_algorithm.parse()?;
+        let mut spaces = Self { by_id: HashMap::new(), unusable: Vec::new(), page_size, algorithm };
+        spaces.add_system(dir, &cnf.data_file_path)?;
+        for n in 1..=127 {
+            let name = PathBuf::from(undo_file_name(n));
+            if dir.join(&name).exists() {
+                spaces.add(dir, &name, &name, Kind::Undo)?;
+            }
+        }
+        for (path, current) in plan.tables() {
+            spaces.add(dir, path, current, Kind::Table)?;
+        }
+        Ok(spaces)
+    }
+
+    /// The tablespace `id`.
+    pub(super) fn get(&self, id: SpaceId) -> Option<&Space> {
+        self.by_id.get(&id)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Space> {
+        self.by_id.values()
+    }
+
+    fn add_system(&mut self, dir: &Path, data_file_path: &str) -> anyhow::Result<()> {
+        let spec: DataFilePath = DataFilePath::parse(data_file_path)
+            .with_context(|| format!("innodb_data_file_path {data_file_path:?}"))?;
+        let mut files = Vec::new();
+        for file in spec.files() {
+            let path = PathBuf::from(file.name());
+            let at = dir.join(&path);
+            let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
+            files.push(DataFile { path, len });
+        }
+        for (file, spec) in files.iter_mut().zip(spec.files()).rev().skip(1) {
+            ensure!(
+                file.len >= spec.size(),
+                "{} has {} bytes, less than the {} of innodb_data_file_path",
+                dir.join(&file.path).display(),
+                file.len,
+                spec.size()
+            );
+            file.len = spec.size();
+        }
+        let first = files.first().context("innodb_data_file_path names no file")?;
+        let path = dir.join(&first.path);
+        let page0 = read_page0(&path, self.page_size)?;
+        let header = self
+            .check_page0(&page0)
+            .with_context(|| format!("page 0 of {} is unusable", path.display()))?;
+        ensure!(
+            header.space_id() == SpaceId::SYSTEM,
+            "{} belongs to tablespace {}",
+            path.display(),
+            header.space_id()
+        );
+        self.insert(Kind::System, files, &header)
+    }
+
+    fn add(&mut self, dir: &Path, path: &Path, current: &Path, kind: Kind) -> anyhow::Result<()> {
+        let at = dir.join(current);
+        let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
+        let page0 = read_page0(&at, self.page_size)?;
+        let file = DataFile { path: path.to_owned(), len };
+        match self.check_page0(&page0) {
+            Ok(header) if header.space_id() != SpaceId::SYSTEM => {
+                self.insert(kind, vec![file], &header)
+            }
+            Ok(_) => bail!("{} claims to be the system tablespace", at.display()),
+            Err(error) => {
+                let id = innodb::page::Page::new(&page0).map_or(0, |page| page.space_id().0);
+                let why = format!("{error:#}");
+                self.unusable.push(Unusable { file, kind, id: SpaceId(id), why });
+                Ok(())
+            }
+        }
+    }
+
+    fn check_page0(&self, page0: &[u8]) -> anyhow::Result<SpaceHeader> {
+        let header = SpaceHeader::parse(page0)?;
+        let size = header.flags().page_size();
+        ensure!(
+            size.logical() == self.page_size.logical(),
+            "its page size is {}, that of the server {}",
+            size.logical(),
+            self.page_size.logical()
+        );
+        let context = SpaceContext::new(&header, self.algorithm);
+        verify(page0.get(..size.physical()).unwrap_or_default(), 0, &context)?;
+        Ok(header)
+    }
+
+    fn insert(
+        &mut self,
+        kind: Kind,
+        files: Vec<DataFile>,
+        header: &SpaceHeader,
+    ) -> anyhow::Result<()> {
+        let id = header.space_id();
+        let flags = header.flags();
+        let lens: Vec<u64> = files.iter().map(|file| file.len).collect();
+        let layout = SystemFiles::new(flags.page_size(), &lens)
+            .with_context(|| format!("tablespace {id} is too large"))?;
+        if let (Some(other), [file, ..]) = (self.by_id.get(&id), files.as_slice()) {
+            bail!(
+                "{} and {} are both tablespace {id}",
+                other.files.first().map_or(Path::new(""), |file| &file.path).display(),
+                file.path.display()
+            );
+        }
+        let pages: u64 = lens.iter().map(|len| len / flags.page_size().physical() as u64).sum();
+        let space = Space {
+            id,
+            kind,
+            files,
+            layout,
+            flags,
+            context: SpaceContext::new(header, self.algorithm),
+            is_encrypted: header.encryption().is_some_and(|e| e.scheme != 0 && e.encryption != 2),
+            size: header.size().max(u32::try_from(pages).unwrap_or(u32::MAX)),
+            trims: Vec::new(),
+            cut: None,
+            extend: None,
+        };
+        self.by_id.insert(id, space);
+        Ok(())
+    }
+
+    /// Decides about every tablespace in the log. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A tablespace that the log never explains, a file that can be neither used nor rebuilt, page
+    /// formats that are not supported.
+    pub(super) fn resolve(
+        &mut self,
+        scanned: &Scanned,
+        log: Log<'_>,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        let mut ids: Vec<_> = scanned.spaces.iter().filter(|(_, facts)| facts.has_pages).collect();
+        ids.sort_by_key(|&(id, _)| *id);
+        let owners = owners(scanned);
+        for (&id, facts) in ids {
+            if !self.by_id.contains_key(&id) {
+                self.find_or_ignore(id, facts, &owners, log, report)?;
+            }
+            let Some(space) = self.by_id.get_mut(&id) else { continue };
+            let path = space.files.first().map_or(Path::new(""), |file| &file.path).display();
+            if facts.is_deleted {
+                // The reference leaves such a file as it is.
+                report.detail(format_args!("{path} was dropped; its redo log is ignored"));
+                self.by_id.remove(&id);
+                continue;
+            }
+            if space.flags.page_compression().is_some() {
+                bail!("{path} has compressed pages, which this version cannot prepare yet");
+            }
+            if space.is_encrypted {
+                bail!("{path} has encrypted pages, which this version cannot prepare yet");
+            }
+            space.plan_size(facts)?;
+        }
+        self.check_unexplained(scanned, report)
+    }
+
+    /// A tablespace of the log for which no file was found by its id.
+    fn find_or_ignore(
+        &mut self,
+        id: SpaceId,
+        facts: &SpaceFacts,
+        owners: &HashMap<PathBuf, SpaceId>,
+        log: Log<'_>,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        if facts.is_deleted {
+            return Ok(());
+        }
+        let named = facts.name.as_ref().map(|(_, name)| path_in_backup(name));
+        let position = match &named {
+            Some(path) => self
+                .unusable
+                .iter()
+                .position(|unusable| unusable.file.path == *path && owners.get(path) == Some(&id)),
+            None => self.unusable.iter().position(|u| u.kind == Kind::Undo && u.id == id),
+        };
+        if let Some(position) = position {
+            return self.rebuild(position, id, facts, log, report);
+        }
+        let Some(path) = named else {
+            bail!(
+                "Missing FILE_CREATE, FILE_DELETE or FILE_MODIFY before FILE_CHECKPOINT for \
+                 tablespace {id}: the log changes it, but does not name it, and it is in no file \
+                 of the backup"
+            );
+        };
+        let name = path.display().to_string();
+        if !name.contains("/#sql") {
+            report.say(format_args!(
+                "Warning: tablespace {id} ({name}) is not in the backup (a partial one?). All redo \
+                 log for it is ignored."
+            ));
+        }
+        Ok(())
+    }
+
+    /// Builds page 0 from the log for a file that was copied before it was written.
+    fn rebuild(
+        &mut self,
+        position: usize,
+        id: SpaceId,
+        facts: &SpaceFacts,
+        log: Log<'_>,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        let Some(unusable) = self.unusable.get(position) else { return Ok(()) };
+        let path = unusable.file.path.display();
+        let Some(first) = facts.page0.first() else {
+            report.say(format_args!(
+                "Warning: {path} is unusable ({}); the log does not change its page 0, so the file \
+                 is ignored.",
+                unusable.why
+            ));
+            return Ok(());
+        };
+        let cannot = || format!("Cannot apply log to {path} of corrupted file ({})", unusable.why);
+        ensure!(first.is_init(), cannot());
+        let default = SpaceFlags::full_crc32(self.page_size).raw();
+        let flags = SpaceFlags::parse(facts.flags.unwrap_or(default)).with_context(cannot)?;
+        let mut image = vec![0; flags.page_size().physical()];
+        let mut state = State::new();
+        state.apply(&mut image, &facts.page0, log, frame_of(flags)).with_context(cannot)?;
+        state.seal(&mut image, flags, PageId { space: id, page_no: PageNo(0) })?;
+        let header = self.check_page0(&image).with_context(cannot)?;
+        ensure!(header.space_id() == id && header.size() >= SIZE_MIN, cannot());
+        report.detail(format_args!("{path} is rebuilt from the redo log"));
+        let unusable = self.unusable.swap_remove(position);
+        self.insert(unusable.kind, vec![unusable.file], &header)
+    }
+
+    /// A file without a page 0 is fine if the log names it: its table was just being created.
+    fn check_unexplained(&self, scanned: &Scanned, report: &Report) -> anyhow::Result<()> {
+        let names: std::collections::HashSet<PathBuf> = scanned
+            .spaces
+            .values()
+            .filter_map(|facts| Some(path_in_backup(&facts.name.as_ref()?.1)))
+            .collect();
+        for unusable in &self.unusable {
+            let path = unusable.file.path.display();
+            if !names.contains(&unusable.file.path) {
+                bail!("page 0 of {path} is unusable: {}", unusable.why);
+            }
+            report.detail(format_args!("{path} is ignored: {}", unusable.why));
+        }
+        Ok(())
+    }
+}
+
+/// Of the tablespaces that had a name, the one that has it at the end.
+fn owners(scanned: &Scanned) -> HashMap<PathBuf, SpaceId> {
+    let mut owners = HashMap::<PathBuf, (Lsn, SpaceId)>::new();
+    for (&id, facts) in &scanned.spaces {
+        let Some((lsn, name)) = facts.name.as_ref().filter(|_| !facts.is_deleted) else { continue };
+        let owner = owners.entry(path_in_backup(name)).or_insert((*lsn, id));
+        *owner = (*owner).max((*lsn, id));
+    }
+    owners.into_iter().map(|(path, (_, id))| (path, id)).collect()
+}
+
+/// `db/table.ibd` of the name that the server used, which may begin with any folder.
+fn path_in_backup(name: &[u8]) -> PathBuf {
+    let mut parts = name.rsplitn(3, |&b| b == b'/');
+    let (file, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let part = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
+    part(folder).join(part(file))
+}
+
+/// The first bytes of a file, as many as the largest page 0 can have.
+fn read_page0(path: &Path, page_size: PageSize) -> anyhow::Result<Vec<u8>> {
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut page0 = vec![0; page_size.logical()];
+    let mut filled = 0;
+    while let Some(rest) = page0.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = file.read_at(rest, filled as u64);
+        match read.with_context(|| format!("read {}", path.display()))? {
+            0 => break,
+            len => filled += len,
+        }
+    }
+    page0.truncate(filled);
+    Ok(page0)
+}

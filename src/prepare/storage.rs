@@ -1,0 +1,77 @@
+//! The seam through which prepare changes the backup: tests let any step fail.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use crate::durable;
+
+/// Changes of files and folders. After an error nothing more is tried.
+pub(super) trait Storage: Sync {
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the contents of `file` durable.
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Cuts `file`, or extends it with zeros.
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Renames a file, replacing another.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives a file new contents, durably, by rename.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes everything on the file system durable.
+    fn sync_all(&self, file_system: &durable::FileSystem) -> io::Result<()>;
+}
+
+/// The real one.
+pub(super) struct Disk;
+
+impl Storage for Disk {
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        let now = file.metadata()?.len();
+        if len > now {
+            // Fails now rather than in the middle if the disk is too small.
+            match rustix::fs::fallocate(file, FallocateFlags::empty(), now, len - now) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        file.set_len(len)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        durable::write_atomically(path, bytes)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        durable::sync_dir(dir)
+    }
+
+    fn sync_all(&self, file_system: &durable::FileSystem) -> io::Result<()> {
+        file_system.sync()
+    }
+}
