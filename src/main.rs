@@ -3,13 +3,14 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 
 use mariabackup::cli::usage_error::UsageError;
 use mariabackup::cli::{self, Action, Environment, help, secret};
 use mariabackup::hint;
 use mariabackup::options::Command;
 use mariabackup::report::Report;
+use mariabackup::restore;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
@@ -64,12 +65,15 @@ fn run() -> anyhow::Result<ExitCode> {
 
 fn execute(command: &Command) -> anyhow::Result<()> {
     let report = Report::to_stderr(command.verbose());
-    match command {
-        Command::Backup(_) | Command::Prepare(_) | Command::Restore(_) => {
-            report.phase_done();
-            bail!("nothing is supported yet by this version")
+    let result = match command {
+        Command::Restore(options) => restore::run(options, &report),
+        Command::Backup(_) | Command::Prepare(_) => {
+            Err(anyhow!("only --copy-back and --move-back are supported yet by this version"))
         }
-    }
+    };
+    // The live line must not stand in the way of what is said last.
+    report.phase_done();
+    result
 }
 
 /// Nothing can be done about a closed standard error; the exit code still tells.

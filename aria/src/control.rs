@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  FE FE 0C, version 1          4  UUID of the engine
-//! 20  length a of the fixed part  22  length b of the changeable part  24  log page size
+//! 20  length a of the fixed part  22  length b of the changeable part  24  `aria_block_size`
 //! a-4 CRC-32 of bytes [0, a-4)
 //!  a  CRC-32 of bytes [a+4, a+b)
 //! a+4 LSN of the checkpoint      a+11  last log number
@@ -53,12 +53,6 @@ pub enum ControlError {
         stored: u32,
         /// Of its bytes.
         computed: u32,
-    },
-    /// Log pages of another size.
-    #[error("log pages of {block_size} bytes are not supported")]
-    BlockSize {
-        /// Bytes.
-        block_size: u16,
     },
 }
 
@@ -117,9 +111,6 @@ impl ControlFile {
         let (changeable, _) = rest.split_at_checked(changeable_len).ok_or(length)?;
         let (stored, fields) = changeable.split_first_chunk().ok_or(length)?;
         verify("changeable", (fields, stored))?;
-        if usize::from(head.block_size.get()) != log::PAGE_LEN {
-            return Err(ControlError::BlockSize { block_size: head.block_size.get() });
-        }
         let (known, _) = Changeable::ref_from_prefix(fields).map_err(|_| length)?;
         Ok(Self {
             bytes: bytes.to_vec(),
@@ -416,16 +407,6 @@ pub(crate) mod tests {
         }
         let error = ControlFile::parse(&[REAL.as_slice(), &[0; 461]].concat()).unwrap_err();
         assert_eq!(error, ControlError::Length { len: 513 });
-    }
-
-    #[test]
-    fn other_page_sizes_are_refused() {
-        let mut bytes = REAL;
-        bytes[25] = 0x10;
-        let checksum = crc32fast::hash(&bytes[..26]);
-        bytes[26..30].copy_from_slice(&checksum.to_le_bytes());
-        let error = ControlFile::parse(&bytes).unwrap_err();
-        assert_eq!(error, ControlError::BlockSize { block_size: 4096 });
     }
 
     #[test]

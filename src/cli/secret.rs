@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
@@ -104,7 +104,6 @@ fn hidden_arguments_fd() -> Option<u32> {
 /// If there is no terminal, or it ends.
 pub fn ask_password() -> io::Result<String> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
-    terminal.write_all(b"Enter password: ")?;
     let before = termios::tcgetattr(&terminal)?;
     let mut silent = before.clone();
     // An interrupt would leave the terminal silent: it ends the line instead.
@@ -112,17 +111,19 @@ pub fn ask_password() -> io::Result<String> {
     let interrupt = before.special_codes[SpecialCodeIndex::VINTR];
     silent.special_codes[SpecialCodeIndex::VEOL] = interrupt;
     termios::tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
-    let mut line = String::new();
-    let read = BufReader::new(&terminal).read_line(&mut line);
+    terminal.write_all(b"Enter password: ")?;
+    // The terminal gives one line at a time, and no longer one.
+    let mut line = [0; 4096];
+    let read = terminal.read(&mut line);
     termios::tcsetattr(&terminal, OptionalActions::Flush, &before)?;
     terminal.write_all(b"\n")?;
-    if line.as_bytes().last() == Some(&interrupt) {
-        return Err(io::ErrorKind::Interrupted.into());
+    let line = line.get(..read?).unwrap_or_default();
+    match line.last() {
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+        Some(last) if *last == interrupt => Err(io::ErrorKind::Interrupted.into()),
+        Some(_) => String::from_utf8(line.strip_suffix(b"\n").unwrap_or(line).to_vec())
+            .map_err(|_| io::ErrorKind::InvalidData.into()),
     }
-    if read? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 #[cfg(test)]
