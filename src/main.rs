@@ -9,6 +9,7 @@ use mariabackup::cli::usage_error::UsageError;
 use mariabackup::cli::{self, Action, Environment, help, secret};
 use mariabackup::hint;
 use mariabackup::options::Command;
+use mariabackup::prepare;
 use mariabackup::report::Report;
 use mariabackup::restore;
 
@@ -67,9 +68,8 @@ fn execute(command: &Command) -> anyhow::Result<()> {
     let report = Report::to_stderr(command.verbose());
     let result = match command {
         Command::Restore(options) => restore::run(options, &report),
-        Command::Backup(_) | Command::Prepare(_) => {
-            Err(anyhow!("only --copy-back and --move-back are supported yet by this version"))
-        }
+        Command::Prepare(options) => prepare::run(options, &report),
+        Command::Backup(_) => Err(anyhow!("--backup is not supported yet by this version")),
     };
     // The live line must not stand in the way of what is said last.
     report.phase_done();

@@ -208,9 +208,7 @@ impl Spaces {
         self.by_id.values()
     }
 
-    fn add_system(&mut self, dir: &Path, data_file_path: &str) -> anyhow::Result<()> {
-        let spec: DataFilePath = DataFilePath::parse(data_file_path)
-            .with_context(|| format!("innodb_data_file_path {data_file_path:?}"))?;
+    fn add_system(&mut self, dir: &Path, spec: &DataFilePath) -> anyhow::Result<()> {
         let mut files = Vec::new();
         for file in spec.files() {
             let path = PathBuf::from(file.name());
