@@ -1,6 +1,21 @@
 //! A backup's sessions with the server: connecting, privileges, `BACKUP STAGE`, table locks,
 //! binary log and GTID positions.
+//!
+//! The client side of the protocol is this crate's own: a backup needs text queries only, but
+//! every kind of account and every certificate that MariaDB's own clients take.
 
 #![forbid(unsafe_code)]
 
+mod address;
+mod auth;
+mod connection;
+pub mod facts;
+pub mod filename;
+pub mod lock;
+pub mod position;
+pub mod privileges;
 pub mod session;
+pub mod stage;
+mod tls;
+pub mod version;
+mod wire;

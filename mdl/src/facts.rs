@@ -1,0 +1,244 @@
+//! What a backup needs to know about the server: its variables, and the plugins that matter.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use innodb::page::ChecksumAlgorithm;
+
+use crate::session::{Session, SessionError};
+use crate::version::ServerVersion;
+
+/// Plugins that hold data, or keys to data, outside of what is copied.
+const PLUGINS: &str = "SELECT plugin_name FROM information_schema.plugins \
+    WHERE plugin_status = 'ACTIVE' AND (plugin_type = 'ENCRYPTION' OR \
+    plugin_type = 'STORAGE ENGINE' AND plugin_name IN ('ROCKSDB', 'TokuDB', 'Columnstore'))";
+
+/// Folder that a file system makes; never a database.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Settings of a server, as they are while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Version of the server.
+    pub version: ServerVersion,
+    /// Data directory, absolute.
+    pub datadir: PathBuf,
+    /// Sizes and names of the system tablespace's files, as set.
+    pub innodb_data_file_path: String,
+    /// Which checksums pages have.
+    pub checksum_algorithm: ChecksumAlgorithm,
+    /// Bytes of a page.
+    pub innodb_page_size: usize,
+    /// Bytes of the redo log.
+    pub innodb_log_file_size: u64,
+    /// Folder of the undo tablespaces, as set.
+    pub innodb_undo_directory_as_set: String,
+    /// Number of undo tablespaces beside the system tablespace.
+    pub innodb_undo_tablespaces: u32,
+    /// Level of page compression.
+    pub innodb_compression_level: u32,
+    /// Name of the file that lists the buffer pool's pages, as set.
+    pub innodb_buffer_pool_filename: String,
+    /// Whether the redo log is encrypted.
+    pub innodb_encrypt_log: bool,
+    /// Longest time for which the server keeps written log back from the file.
+    pub flush_log_at_timeout: Duration,
+    /// Whether there is a binary log.
+    pub log_bin: bool,
+    /// Folder of the server's plugins.
+    pub plugin_dir: PathBuf,
+    /// The server's socket.
+    pub socket: PathBuf,
+    log_group_home_dir: PathBuf,
+    data_home_dir: PathBuf,
+    undo_directory: PathBuf,
+    aria_log_dir: PathBuf,
+    log_bin_basename: Option<PathBuf>,
+    ignored_databases: Vec<String>,
+    plugins: Vec<String>,
+}
+
+impl ServerFacts {
+    /// Asks the server.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`], and [`SessionError::NoValue`] for a variable that is absent or strange.
+    pub fn read(session: &mut Session) -> Result<Self, SessionError> {
+        let variables = Variables(session.variables()?);
+        let plugins = session.query(PLUGINS)?;
+        let plugins = plugins.iter().filter_map(|row| row.at(0)).map(str::to_owned).collect();
+        Self::from_variables(&variables, session.version().clone(), plugins)
+    }
+
+    fn from_variables(
+        variables: &Variables,
+        version: ServerVersion,
+        plugins: Vec<String>,
+    ) -> Result<Self, SessionError> {
+        let datadir = PathBuf::from(variables.text("datadir")?);
+        // An empty or relative path counts from the data directory.
+        let folder = |name| variables.text(name).map(|path| datadir.join(path));
+        let list = variables.text("ignore_db_dirs").unwrap_or_default();
+        Ok(Self {
+            innodb_data_file_path: variables.text("innodb_data_file_path")?.to_owned(),
+            checksum_algorithm: variables.parse("innodb_checksum_algorithm")?,
+            innodb_page_size: variables.parse("innodb_page_size")?,
+            innodb_log_file_size: variables.parse("innodb_log_file_size")?,
+            innodb_undo_directory_as_set: variables.text("innodb_undo_directory")?.to_owned(),
+            innodb_undo_tablespaces: variables.parse("innodb_undo_tablespaces")?,
+            innodb_compression_level: variables.parse("innodb_compression_level")?,
+            innodb_buffer_pool_filename: variables.text("innodb_buffer_pool_filename")?.to_owned(),
+            innodb_encrypt_log: variables.is_on("innodb_encrypt_log")?,
+            flush_log_at_timeout: Duration::from_secs(
+                variables.parse("innodb_flush_log_at_timeout")?,
+            ),
+            log_bin: variables.is_on("log_bin")?,
+            plugin_dir: variables.text("plugin_dir")?.into(),
+            socket: folder("socket")?,
+            log_group_home_dir: folder("innodb_log_group_home_dir")?,
+            data_home_dir: folder("innodb_data_home_dir")?,
+            undo_directory: folder("innodb_undo_directory")?,
+            aria_log_dir: folder("aria_log_dir_path")?,
+            log_bin_basename: folder("log_bin_basename").ok(),
+            ignored_databases: list.split(',').map(str::to_owned).collect(),
+            plugins,
+            version,
+            datadir,
+        })
+    }
+
+    /// Folder of the redo log.
+    pub fn log_group_home_dir(&self) -> PathBuf {
+        self.log_group_home_dir.clone()
+    }
+
+    /// Folder from which the names of the system tablespace's files count.
+    pub fn data_home_dir(&self) -> PathBuf {
+        self.data_home_dir.clone()
+    }
+
+    /// Folder of the undo tablespaces.
+    pub fn undo_directory(&self) -> PathBuf {
+        self.undo_directory.clone()
+    }
+
+    /// Folder of Aria's log.
+    pub fn aria_log_dir(&self) -> PathBuf {
+        self.aria_log_dir.clone()
+    }
+
+    /// A file of the binary log, by its name without folder.
+    pub fn binlog_path(&self, file: &str) -> Option<PathBuf> {
+        self.log_bin_basename.as_deref().map(|base| base.with_file_name(file))
+    }
+
+    /// Whether the server takes a folder in the data directory for no database.
+    pub fn ignores_database(&self, folder: &OsStr) -> bool {
+        folder == LOST_AND_FOUND
+            || folder.as_encoded_bytes().starts_with(b".")
+            || self.ignored_databases.iter().any(|name| OsStr::new(name) == folder)
+    }
+
+    /// A plugin in use whose data cannot be backed up.
+    pub fn unsupported_plugin(&self) -> Option<&str> {
+        self.plugins.first().map(String::as_str)
+    }
+
+    /// Whether a path lies in the data directory, by name alone.
+    pub fn is_in_datadir(&self, path: &Path) -> bool {
+        path.starts_with(&self.datadir)
+    }
+}
+
+struct Variables(HashMap<String, String>);
+
+impl Variables {
+    fn text(&self, name: &str) -> Result<&str, SessionError> {
+        self.0.get(name).map(String::as_str).ok_or_else(|| Self::missing(name))
+    }
+
+    fn parse<T: FromStr>(&self, name: &str) -> Result<T, SessionError> {
+        self.text(name)?.parse().map_err(|_| Self::missing(name))
+    }
+
+    fn is_on(&self, name: &str) -> Result<bool, SessionError> {
+        self.text(name).map(|value| value == "ON" || value == "1")
+    }
+
+    fn missing(name: &str) -> SessionError {
+        SessionError::no_value("SHOW VARIABLES", name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From a server 10.11.19.
+    const VARIABLES: &[(&str, &str)] = &[
+        ("aria_log_dir_path", "/srv/aria/"),
+        ("datadir", "/srv/data/"),
+        ("ignore_db_dirs", "tmp,other"),
+        ("innodb_buffer_pool_filename", "ib_buffer_pool"),
+        ("innodb_checksum_algorithm", "full_crc32"),
+        ("innodb_compression_level", "6"),
+        ("innodb_data_file_path", "ibdata1:12M:autoextend"),
+        ("innodb_data_home_dir", ""),
+        ("innodb_encrypt_log", "OFF"),
+        ("innodb_flush_log_at_timeout", "1"),
+        ("innodb_log_file_size", "100663296"),
+        ("innodb_log_group_home_dir", "./"),
+        ("innodb_page_size", "16384"),
+        ("innodb_undo_directory", "../undo"),
+        ("innodb_undo_tablespaces", "3"),
+        ("log_bin", "ON"),
+        ("log_bin_basename", "/srv/log/mb"),
+        ("plugin_dir", "/usr/lib/mysql/plugin/"),
+        ("socket", "/run/mysqld/mysqld.sock"),
+    ];
+
+    fn facts(without: &str) -> Result<ServerFacts, SessionError> {
+        let pair = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        let kept = VARIABLES.iter().filter(|(name, _)| *name != without);
+        let version = ServerVersion::parse("10.11.19-MariaDB").unwrap();
+        ServerFacts::from_variables(&Variables(kept.map(pair).collect()), version, Vec::new())
+    }
+
+    #[test]
+    fn facts_of_a_server() {
+        let facts = facts("").unwrap();
+        assert_eq!(facts.datadir, Path::new("/srv/data"));
+        assert_eq!(facts.innodb_page_size, 16384);
+        assert_eq!(facts.checksum_algorithm, ChecksumAlgorithm::FullCrc32);
+        assert_eq!(facts.innodb_undo_tablespaces, 3);
+        assert_eq!(facts.log_group_home_dir(), Path::new("/srv/data"));
+        assert_eq!(facts.data_home_dir(), Path::new("/srv/data"));
+        assert_eq!(facts.undo_directory(), Path::new("/srv/data/../undo"));
+        assert_eq!(facts.aria_log_dir(), Path::new("/srv/aria"));
+        assert_eq!(facts.binlog_path("mb.000002"), Some("/srv/log/mb.000002".into()));
+        assert!(facts.log_bin && !facts.innodb_encrypt_log);
+        assert_eq!(facts.unsupported_plugin(), None);
+    }
+
+    #[test]
+    fn folders_that_are_no_databases() {
+        let facts = facts("").unwrap();
+        for (folder, ignored) in
+            [("tmp", true), ("other", true), ("lost+found", true), (".x", true), ("test", false)]
+        {
+            assert_eq!(facts.ignores_database(OsStr::new(folder)), ignored, "{folder}");
+        }
+        assert!(facts.is_in_datadir(Path::new("/srv/data/x")));
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let Err(SessionError::NoValue { value, .. }) = facts("datadir") else { panic!() };
+        assert_eq!(value, "datadir");
+        assert_eq!(facts("log_bin_basename").unwrap().binlog_path("x"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! Locks of single tables (`BACKUP LOCK`), and which tables are in use.
+//!
+//! `BACKUP LOCK` keeps DDL off a table, also off one that does not exist (yet). It belongs to the
+//! connection: a guard that is let go on a broken connection tells that the lock was lost before.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::filename::TableName;
+use crate::session::{ConnectOptions, Rows, Session, SessionError};
+
+/// Sessions for table locks, one for each copying thread.
+#[derive(Debug)]
+pub struct TableLocks {
+    sessions: Vec<Mutex<Session>>,
+    /// First lock that could not be released, so that it may have been lost earlier.
+    lost: OnceLock<String>,
+}
+
+impl TableLocks {
+    /// Connects `threads` sessions, at least one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::connect`].
+    pub fn connect(options: &ConnectOptions, threads: usize) -> Result<Self, SessionError> {
+        let connect = |_| Session::connect(options).map(Mutex::new);
+        let sessions = (0..threads.max(1)).map(connect).collect::<Result<_, _>>()?;
+        Ok(Self { sessions, lost: OnceLock::new() })
+    }
+
+    /// Locks a table by the name of its folder and of a file in it without extension, on the
+    /// session of a thread. Waits while another thread has a lock on the same session.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`], and [`SessionError::LocksLost`] if an earlier lock was lost.
+    pub fn lock(
+        &self,
+        thread: usize,
+        folder: &str,
+        stem: &str,
+    ) -> Result<TableLock<'_>, SessionError> {
+        self.check()?;
+        let index = thread.checked_rem(self.sessions.len()).unwrap_or(0);
+        let session = self.sessions.get(index).ok_or_else(|| SessionError::LocksLost {
+            reason: "there is no session for table locks".to_owned(),
+        })?;
+        let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = TableName::from_file_names(folder, stem).quoted();
+        session.execute(&format!("BACKUP LOCK {table}"))?;
+        Ok(TableLock { locks: self, session })
+    }
+
+    /// Whether every lock so far was held until it was released.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::LocksLost`] if not: what was copied under it may be inconsistent.
+    pub fn check(&self) -> Result<(), SessionError> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(reason) => Err(SessionError::LocksLost { reason: reason.clone() }),
+        }
+    }
+}
+
+/// A lock on a table, released when dropped. [`TableLocks::check`] tells whether it held that long.
+#[derive(Debug)]
+#[must_use]
+pub struct TableLock<'a> {
+    locks: &'a TableLocks,
+    session: MutexGuard<'a, Session>,
+}
+
+impl Drop for TableLock<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.session.execute("BACKUP UNLOCK") {
+            self.locks.lost.get_or_init(|| error.to_string());
+        }
+    }
+}
+
+/// Tables in use at some moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TablesInUse(HashSet<TableName>);
+
+impl TablesInUse {
+    pub(crate) fn new(rows: &Rows) -> Self {
+        let name = |row: crate::session::Row<'_>| Some(TableName::new(row.at(0)?, row.at(1)?));
+        Self(rows.iter().filter_map(name).collect())
+    }
+
+    /// Whether the table is in use, by the name of its folder and of a file in it without
+    /// extension.
+    pub fn contains(&self, folder: &str, stem: &str) -> bool {
+        self.0.contains(&TableName::from_file_names(folder, stem))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_in_use_by_their_files() {
+        let columns = ["Database", "Table", "In_use", "Name_locked"].map(str::to_owned).to_vec();
+        let row = ["ü-1", "日本", "1", "0"].map(|value| Some(value.to_owned())).to_vec();
+        let in_use = TablesInUse::new(&Rows::new(columns, vec![row]));
+        assert!(in_use.contains("@1o@002d1", "@65e5@672c"));
+        assert!(in_use.contains("@1o@002d1", "@65e5@672c#P#p0"));
+        assert!(!in_use.contains("d", "t"));
+    }
+}
