@@ -16,7 +16,7 @@ use std::process::Command;
 pub enum Series {
     /// MariaDB 10.5 of Debian bullseye.
     V10_5,
-    /// MariaDB 10.11 of Debian bookworm, installed on the machine itself.
+    /// MariaDB 10.11 of Debian bookworm; where that is this machine's release, its own package.
     V10_11,
     /// MariaDB 11.8 of Debian trixie.
     V11_8,
@@ -30,7 +30,7 @@ impl Series {
     pub fn debian_release(self) -> Option<&'static str> {
         match self {
             Self::V10_5 => Some("bullseye"),
-            Self::V10_11 => None,
+            Self::V10_11 => (!runs_bookworm()).then_some("bookworm"),
             Self::V11_8 => Some("trixie"),
         }
     }
@@ -120,6 +120,12 @@ impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.number())
     }
+}
+
+/// Tells whether this machine's own packages are those of Debian bookworm.
+fn runs_bookworm() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line == "VERSION_CODENAME=bookworm")
 }
 
 /// The folder of the Debian trees: `MARIABACKUP_SERVERS`, or `target/servers` of the workspace.

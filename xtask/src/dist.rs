@@ -41,9 +41,7 @@ pub fn dist() -> anyhow::Result<()> {
             _ => {}
         }
     }
-    for release in RELEASES {
-        install::need_tree(release)?;
-    }
+    install::install_trees(&RELEASES)?;
     run(cargo().args(["build", "--package=compat-tests", "--bin=portable"]))?;
     run_built("debug", "portable", &program, &RELEASES)?;
     eprintln!("made {}", program.display());

@@ -44,12 +44,8 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
             Need::Sysbench => packages.push("sysbench"),
         }
     }
-    trees.retain(|release| !servers_dir().join(release).join("usr/sbin/mariadbd").exists());
-    if !trees.is_empty() {
-        packages.extend(["debootstrap", "debian-archive-keyring"]);
-    }
     install_packages(&packages)?;
-    trees.into_iter().try_for_each(|release| make_tree(release, &system.mirror))
+    install_trees(&trees)
 }
 
 /// The folder of the servers that are not this machine's own.
@@ -58,13 +54,19 @@ pub fn servers_dir() -> PathBuf {
         .map_or_else(|| workspace_dir().join("target/servers"), PathBuf::from)
 }
 
-/// Makes the Debian tree of `release` unless it is there.
-pub fn need_tree(release: &str) -> anyhow::Result<()> {
-    if servers_dir().join(release).join("usr/sbin/mariadbd").exists() {
-        return Ok(());
+/// Makes the Debian trees of `releases` unless they are there, or are this machine's own.
+pub fn install_trees(releases: &[&str]) -> anyhow::Result<()> {
+    let system = System::read()?;
+    let mut missing = releases.to_vec();
+    missing.retain(|release| *release != system.codename && !has_tree(release));
+    if !missing.is_empty() {
+        install_packages(&["debootstrap", "debian-archive-keyring"])?;
     }
-    install_packages(&["debootstrap", "debian-archive-keyring"])?;
-    make_tree(release, &System::read()?.mirror)
+    missing.into_iter().try_for_each(|release| make_tree(release, &system.mirror))
+}
+
+fn has_tree(release: &str) -> bool {
+    servers_dir().join(release).join("usr/sbin/mariadbd").exists()
 }
 
 fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
@@ -111,7 +113,8 @@ fn make_tree(release: &str, mirror: &str) -> anyhow::Result<()> {
 unshare --mount --propagation private debootstrap --variant=minbase \\
     --include=mariadb-server,mariadb-backup '{release}' '{new}' '{mirror}' > '{new}.log' 2>&1 \\
     || {{ tail -n 20 '{new}.log'; exit 1; }}
-rm -f '{new}'/var/cache/apt/archives/*.deb '{new}.log'
+find '{new}/var/cache/apt/archives' -name '*.deb' -delete
+rm -f '{new}.log'
 mv -T '{new}' '{tree}'"
     ))
     .with_context(|| format!("install the server of Debian {release}"))

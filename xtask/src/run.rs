@@ -39,7 +39,7 @@ pub fn run_as_root(script: &str) -> anyhow::Result<()> {
         command.arg("sh");
         command
     };
-    run(command.args(["-euxc", script]))
+    run(command.args(["-euc", script]))
 }
 
 /// Runs a program of `compat-tests` with `ours` as the tool to be tried.
