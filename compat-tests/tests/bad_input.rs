@@ -172,7 +172,7 @@ fn a_full_disk_fails_the_preparation_which_can_be_repeated() {
     let load = Workload::start(&server, 3, 2);
     load.wait_for(1000);
     let backup = server.dir().join("backup");
-    Tool::Ours.backup(&server, &backup, &[]);
+    Tool::Reference(Series::V10_11).backup(&server, &backup, &[]);
     load.stop();
     let folder = server.dir().join("tiny");
     fs::create_dir(&folder).unwrap();
@@ -253,14 +253,15 @@ fn a_damaged_page_is_named_with_file_number_and_offset() {
     server.execute("CREATE TABLE test.t (id INT)");
 }
 
-/// A backup under load, not prepared.
+/// A backup under load, not prepared. The reference takes it, so that a failure here is one of
+/// the preparation.
 fn busy_backup() -> (TestServer, PathBuf) {
     let server = TestServer::start(&[]);
     create_tables(&server);
     let load = Workload::start(&server, 5, 2);
     load.wait_for(500);
     let backup = server.dir().join("backup");
-    Tool::Ours.backup(&server, &backup, &[]);
+    Tool::Reference(Series::V10_11).backup(&server, &backup, &[]);
     load.stop();
     (server, backup)
 }

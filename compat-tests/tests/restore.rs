@@ -23,15 +23,16 @@ const SCATTERED: [&str; 6] = [
     "--aria-log-dir-path={dir}/aria",
 ];
 
-/// A prepared backup of a server that is stopped, and what its tables held.
+/// A prepared backup of a server that is stopped, and what its tables held. The reference makes
+/// it, so that a failure here is one of the restore.
 fn prepared(series: Series, options: &[&str]) -> (TestServer, PathBuf, State) {
     let mut source = TestServer::start_series(series, options);
     create_tables(&source);
     let backup = source.dir().join("backup");
-    Tool::Ours.backup(&source, &backup, &[]);
+    Tool::Reference(series).backup(&source, &backup, &[]);
     let state = State::of(&source);
     source.shutdown();
-    Tool::Ours.prepare(&backup, &[]);
+    Tool::Reference(series).prepare(&backup, &[]);
     (source, backup, state)
 }
 
@@ -139,7 +140,7 @@ fn nothing_is_ever_overwritten() {
 fn an_unprepared_backup_is_refused() {
     let source = TestServer::start(&[]);
     let backup = source.dir().join("backup");
-    Tool::Ours.backup(&source, &backup, &[]);
+    Tool::Reference(Series::V10_11).backup(&source, &backup, &[]);
     let target = TestServer::prepare(Series::V10_11, &[]);
     let restore = |options: &[&str]| {
         run(&mut Tool::Ours.restore_command("--copy-back", &backup, &target, options))
