@@ -80,6 +80,16 @@ fn a_missing_privilege_is_named_with_its_grant() {
     backup().expect_success();
 }
 
+/// Waits until the tool waits for its first lock.
+fn wait_for_backup_stage(server: &TestServer, tool: &mut Running) {
+    wait_until("BACKUP STAGE START", || {
+        assert!(tool.child().try_wait().unwrap().is_none(), "the tool has ended");
+        server.query_u64(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'",
+        ) > 0
+    });
+}
+
 #[test]
 fn the_password_is_not_shown() {
     let server = TestServer::start(&[]);
@@ -91,11 +101,7 @@ fn the_password_is_not_shown() {
     mysql::prelude::Queryable::query_drop(&mut lock, "LOCK TABLES test.t WRITE").unwrap();
     let target = server.dir().join("backup");
     let mut tool = Running::start(&mut backup_as(&server, "bob", PASSWORD, &target));
-    wait_until("BACKUP STAGE START", || {
-        server.query_u64(
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'",
-        ) > 0
-    });
+    wait_for_backup_stage(&server, &mut tool);
     let process = PathBuf::from(format!("/proc/{}", tool.child().id()));
     let command_line = fs::read(process.join("cmdline")).unwrap();
     drop(lock);
@@ -286,7 +292,7 @@ fn a_truncated_or_damaged_redo_log_is_refused_before_anything_is_written() {
         copy_tree(&backup, &copy);
         spoil(&OpenOptions::new().write(true).open(copy.join("ib_logfile0")).unwrap());
         copy_tree(&copy, &broken);
-        run(&mut Tool::Ours.prepare_command(&copy, &[])).expect_failure(&["ib_logfile0"]);
+        run(&mut Tool::Ours.prepare_command(&copy, &[])).expect_failure(&["log"]);
         assert_same_files(&broken, &copy, Allowed::Nothing);
         fs::remove_dir_all(&copy).unwrap();
         fs::remove_dir_all(&broken).unwrap();
@@ -355,12 +361,8 @@ fn a_backup_fails_when_its_server_dies() {
     let mut lock = server.connect();
     mysql::prelude::Queryable::query_drop(&mut lock, "LOCK TABLES busy.m_plain WRITE").unwrap();
     let target = server.dir().join("backup");
-    let tool = Running::start(&mut Tool::Ours.backup_command(&server, &target, &[]));
-    wait_until("BACKUP STAGE START", || {
-        server.query_u64(
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'",
-        ) > 0
-    });
+    let mut tool = Running::start(&mut Tool::Ours.backup_command(&server, &target, &[]));
+    wait_for_backup_stage(&server, &mut tool);
     server.kill();
     tool.wait().expect_failure(&["BACKUP STAGE"]);
     assert!(!target.join(metadata_name(Series::V10_11, "checkpoints")).exists());
