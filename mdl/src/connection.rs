@@ -246,9 +246,11 @@ impl Connection {
             sequence,
             version,
             thread_id: greeting.thread_id,
-            broken: false,
+            // Not a connection to take leave of before the account is accepted.
+            broken: true,
         };
         connection.authenticate(options, &greeting, capabilities)?;
+        connection.broken = false;
         connection.set_timeout(None)?;
         Ok(connection)
     }
@@ -486,4 +488,200 @@ fn response(capabilities: u32, user: &str, answer: &[u8], plugin: &str) -> Vec<u
         wire::put_bytes(&mut bytes, &attributes);
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener};
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::auth::AuthError;
+    use crate::session::Protocol;
+    use crate::wire::tests::greeting;
+
+    const PLAIN: u32 = 0x81ff_f7fe;
+
+    /// A server that says these packets, one after each packet of the client, and returns what the
+    /// client said.
+    fn fake(packets: Vec<Vec<u8>>) -> (ConnectOptions, JoinHandle<Vec<Vec<u8>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut sequence, mut heard) = (0, Vec::new());
+            for packet in packets {
+                let mut header = [0; 4];
+                let said = wire::write_packet(&mut stream, &mut sequence, &packet);
+                if said.and_then(|()| stream.read_exact(&mut header)).is_err() {
+                    break;
+                }
+                let mut payload = vec![0; usize::from(header[0]) | usize::from(header[1]) << 8];
+                stream.read_exact(&mut payload).unwrap();
+                sequence = header[3].wrapping_add(1);
+                heard.push(payload);
+            }
+            let _ = stream.shutdown(Shutdown::Both);
+            heard
+        });
+        let options = ConnectOptions {
+            user: Some("u".into()),
+            password: Some("secret".into()),
+            host: Some("127.0.0.1".into()),
+            port: Some(port),
+            protocol: Some(Protocol::Tcp),
+            ..ConnectOptions::default()
+        };
+        (options, server)
+    }
+
+    fn refused(packets: Vec<Vec<u8>>) -> (SessionError, Vec<Vec<u8>>) {
+        let (options, server) = fake(packets);
+        let error = Connection::open(&options).unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("secret"), "{text}");
+        (error, server.join().unwrap())
+    }
+
+    #[test]
+    fn other_servers_are_refused_before_they_learn_the_account() {
+        for (version, capabilities, shown) in [
+            ("8.0.36", 0xdfff_ffff, "8.0.36"),
+            ("5.7.44-log", 0x81ff_ffff, "5.7.44-log"),
+            ("5.5.5-10.4.34-MariaDB-log", PLAIN, "10.4.34-MariaDB-log"),
+        ] {
+            let (error, heard) = refused(vec![greeting(version, capabilities)]);
+            assert_eq!(error.to_string(), format!("Unsupported server version: '{shown}'."));
+            assert!(heard.is_empty());
+        }
+    }
+
+    /// Layout of the greeting of `MySQL` 8.0.36, byte by byte.
+    #[test]
+    fn literal_greeting_of_mysql_8() {
+        let mut bytes = b"\x0a8.0.36\0\x08\0\0\0\x4d\x31\x0b\x52\x39\x1f\x55\x6a\0".to_vec();
+        bytes.extend(b"\xff\xff\xff\x02\0\xff\xdf\x15\0\0\0\0\0\0\0\0\0\0");
+        bytes.extend(b"\x70\x4c\x0a\x1b\x5d\x2f\x33\x52\x5a\x27\x2b\x7e\0caching_sha2_password\0");
+        let (error, _) = refused(vec![bytes]);
+        assert_eq!(error.to_string(), "Unsupported server version: '8.0.36'.");
+    }
+
+    #[test]
+    fn refusal_instead_of_a_greeting() {
+        let (error, _) = refused(vec![b"\xff\x10\x04Too many connections".to_vec()]);
+        assert!(matches!(&error, SessionError::Refused { code: 1040, .. }));
+        assert!(error.hint().unwrap().contains("max_connections"));
+    }
+
+    #[test]
+    fn no_greeting_or_another_protocol() {
+        let (error, _) = refused(vec![]);
+        assert!(matches!(error, SessionError::Handshake { .. }), "{error:?}");
+        let (error, _) = refused(vec![b"SSH-2.0-OpenSSH".to_vec()]);
+        assert_eq!(error.to_string(), "not the protocol of a MariaDB server (version 83)");
+        let (error, _) = refused(vec![vec![10]]);
+        assert!(matches!(error, SessionError::Protocol(ProtocolError::Truncated)));
+    }
+
+    #[test]
+    fn account_is_denied() {
+        let denied = b"\xff\x15\x04#28000Access denied for user 'u'@'localhost'".to_vec();
+        let (error, heard) = refused(vec![greeting("10.11.19-MariaDB", PLAIN), denied]);
+        assert_eq!(error.to_string(), "Access denied for user 'u'@'localhost'");
+        let response = &heard[0];
+        assert_eq!(response[32..34], *b"u\0");
+        assert!(!response.windows(6).any(|window| window == b"secret"));
+    }
+
+    #[test]
+    fn password_is_not_sent_in_clear() {
+        let switch = b"\xfemysql_clear_password\0".to_vec();
+        let (error, heard) = refused(vec![greeting("10.11.19-MariaDB", PLAIN), switch]);
+        assert!(matches!(error, SessionError::Auth(AuthError::ClearPassword(_))));
+        assert_eq!(heard.len(), 1);
+    }
+
+    #[test]
+    fn switching_plugins_for_ever_ends() {
+        let mut packets = vec![greeting("10.11.19-MariaDB", PLAIN)];
+        let switch = b"\xfemysql_native_password\0abcdefghijklmnopqrst\0";
+        packets.extend((0..100).map(|_| switch.to_vec()));
+        let (error, heard) = refused(packets);
+        assert!(matches!(error, SessionError::Protocol(_)), "{error:?}");
+        assert!(heard.len() <= MAX_AUTH_PACKETS + 1);
+    }
+
+    #[test]
+    fn encryption_that_is_not_offered() {
+        let (mut options, _server) = fake(vec![greeting("10.11.19-MariaDB", PLAIN)]);
+        options.tls.enabled = Some(true);
+        let error = Connection::open(&options).unwrap_err();
+        assert!(matches!(&error, SessionError::Tls(TlsError::NotOffered)));
+        assert!(error.hint().unwrap().contains("--skip-ssl"));
+    }
+
+    const OK: &[u8] = b"\0\0\0\x02\0\0\0";
+
+    #[test]
+    fn a_broken_connection_stays_broken() {
+        let (options, server) = fake(vec![greeting("10.11.19-MariaDB", PLAIN), OK.to_vec()]);
+        let mut connection = Connection::open(&options).unwrap();
+        for _ in 0..2 {
+            let error = connection.query("DO 1").unwrap_err();
+            let text = "failed to execute query DO 1: Server has gone away";
+            assert_eq!(error.to_string(), text);
+        }
+        drop(connection);
+        assert_eq!(server.join().unwrap()[1], b"\x03DO 1");
+    }
+
+    /// Answers to a query, as packets numbered from 1.
+    fn answer(packets: &[&[u8]]) -> Result<Rows, SessionError> {
+        let (options, _server) = fake(vec![greeting("10.11.19-MariaDB", PLAIN), OK.to_vec()]);
+        let mut connection = Connection::open(&options).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        connection.stream = BufReader::new(Stream::Plain(Socket::Unix(ours)));
+        let mut sequence = 1;
+        for packet in packets {
+            wire::write_packet(&mut theirs, &mut sequence, packet).unwrap();
+        }
+        theirs.shutdown(Shutdown::Write).unwrap();
+        connection.query("SELECT 'x' AS a")
+    }
+
+    const COLUMN: &[u8] = b"\x03def\0\0\0\x01a\0\x0c\x2d\0\0\0\0\0\xfd\0\0\0\0\0";
+    const EOF: &[u8] = b"\xfe\0\0\x02\0";
+
+    #[test]
+    fn rows_of_a_server() {
+        let rows = answer(&[b"\x01", COLUMN, EOF, b"\x01x", b"\xfb", EOF]).unwrap();
+        let values: Vec<_> = rows.iter().map(|row| row.get("A")).collect();
+        assert_eq!(values, [Some("x"), None]);
+        assert!(answer(&[OK]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn errors_before_and_after_the_first_row() {
+        let killed = b"\xff\x25\x05#70100Query execution was interrupted";
+        for packets in [&[&killed[..]][..], &[b"\x01", COLUMN, EOF, b"\x01x", killed]] {
+            let error = answer(packets).unwrap_err();
+            assert_eq!(error.code(), Some(1317));
+        }
+    }
+
+    #[test]
+    fn broken_answers_are_errors() {
+        let broken: [&[&[u8]]; 7] = [
+            &[b""],
+            &[b"\xfb/etc/passwd"],
+            &[b"\xfd\xff\xff\xff"],
+            &[b"\x01", b"\x03de"],
+            &[b"\x01", COLUMN, COLUMN],
+            &[b"\x01", COLUMN, EOF, b"\x02x"],
+            &[b"\x01", COLUMN, EOF, b"\x01x"],
+        ];
+        for packets in broken {
+            assert!(answer(packets).is_err(), "{packets:?}");
+        }
+    }
 }

@@ -113,7 +113,10 @@ fn failure(error: HandshakeError<Socket>, host: Option<&str>) -> TlsError {
         HandshakeError::SetupFailure(error) => library(error),
         HandshakeError::Failure(stream) | HandshakeError::WouldBlock(stream) => {
             match stream.ssl().verify_result() {
-                X509VerifyResult::OK => TlsError::Handshake(stream.error().to_string()),
+                X509VerifyResult::OK => TlsError::Handshake(match stream.error().ssl_error() {
+                    Some(error) => reasons(error),
+                    None => stream.error().to_string(),
+                }),
                 result if result.as_raw() == HOST_MISMATCH => {
                     TlsError::WrongHost(host.unwrap_or_default().to_owned())
                 }
@@ -128,10 +131,23 @@ const HOST_MISMATCH: i32 = 62;
 
 #[expect(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn library(error: ErrorStack) -> TlsError {
-    TlsError::Handshake(error.to_string())
+    TlsError::Handshake(reasons(&error))
 }
 
 fn context(options: &TlsOptions) -> Result<SslContext, TlsError> {
+    let paths = [
+        ("ssl-ca", &options.ca),
+        ("ssl-capath", &options.capath),
+        ("ssl-cert", &options.cert),
+        ("ssl-key", &options.key),
+        ("ssl-crl", &options.crl),
+        ("ssl-crlpath", &options.crlpath),
+    ];
+    for (option, path) in paths {
+        if let Some(path) = path {
+            check_readable(option, path)?;
+        }
+    }
     let mut context = SslContext::builder(SslMethod::tls_client()).map_err(library)?;
     let verify = options.verifies_host() || options.authorities_named();
     context.set_verify(if verify { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
@@ -151,21 +167,36 @@ fn context(options: &TlsOptions) -> Result<SslContext, TlsError> {
 
 fn unusable(option: &'static str, value: &str) -> impl FnOnce(ErrorStack) -> TlsError + use<> {
     let value = value.to_owned();
-    move |error| TlsError::Option { option, value, reason: error.to_string() }
+    move |error| TlsError::Option { option, value, reason: reasons(&error) }
 }
 
-fn unusable_file(option: &'static str, path: &Path) -> impl FnOnce(ErrorStack) -> TlsError + use<> {
+fn unusable_path(option: &'static str, path: &Path) -> impl FnOnce(ErrorStack) -> TlsError + use<> {
     unusable(option, &path.to_string_lossy())
+}
+
+/// Checks that a file or folder can be opened: the library's words for that are hard to read.
+fn check_readable(option: &'static str, path: &Path) -> Result<(), TlsError> {
+    std::fs::File::open(path).map(drop).map_err(|error| TlsError::Option {
+        option,
+        value: path.to_string_lossy().into_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// The library's reasons without its code positions.
+fn reasons(error: &ErrorStack) -> String {
+    let reasons: Vec<_> = error.errors().iter().filter_map(openssl::error::Error::reason).collect();
+    if reasons.is_empty() { error.to_string() } else { reasons.join("; ") }
 }
 
 fn set_authorities(context: &mut SslContextBuilder, options: &TlsOptions) -> Result<(), TlsError> {
     if let Some(file) = &options.ca {
-        context.load_verify_locations(Some(file), None).map_err(unusable_file("ssl-ca", file))?;
+        context.load_verify_locations(Some(file), None).map_err(unusable_path("ssl-ca", file))?;
     }
     if let Some(folder) = &options.capath {
         context
             .load_verify_locations(None, Some(folder))
-            .map_err(unusable_file("ssl-capath", folder))?;
+            .map_err(unusable_path("ssl-capath", folder))?;
     }
     if options.authorities_named() {
         return Ok(());
@@ -175,12 +206,12 @@ fn set_authorities(context: &mut SslContextBuilder, options: &TlsOptions) -> Res
     if let Some(file) = &system.cert_file {
         context
             .load_verify_locations(Some(file), None)
-            .map_err(unusable_file("SSL_CERT_FILE", file))?;
+            .map_err(unusable_path("SSL_CERT_FILE", file))?;
     }
     for folder in &system.cert_dir {
         context
             .load_verify_locations(None, Some(folder))
-            .map_err(unusable_file("SSL_CERT_DIR", folder))?;
+            .map_err(unusable_path("SSL_CERT_DIR", folder))?;
     }
     Ok(())
 }
@@ -195,7 +226,7 @@ fn set_revocations(context: &mut SslContextBuilder, options: &TlsOptions) -> Res
         store
             .add_lookup(lookup)
             .and_then(|lookup| lookup.load_crl_file(file, SslFiletype::PEM))
-            .map_err(unusable_file("ssl-crl", file))?;
+            .map_err(unusable_path("ssl-crl", file))?;
     }
     if let Some(folder) = &options.crlpath {
         let lookup: &'static _ = X509Lookup::<HashDir>::hash_dir();
@@ -203,7 +234,7 @@ fn set_revocations(context: &mut SslContextBuilder, options: &TlsOptions) -> Res
         store
             .add_lookup(lookup)
             .and_then(|lookup| lookup.add_dir(&text, SslFiletype::PEM))
-            .map_err(unusable_file("ssl-crlpath", folder))?;
+            .map_err(unusable_path("ssl-crlpath", folder))?;
     }
     store.set_flags(X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL).map_err(library)
 }
@@ -216,9 +247,9 @@ fn set_identity(context: &mut SslContextBuilder, options: &TlsOptions) -> Result
     ) else {
         return Ok(());
     };
-    context.set_certificate_chain_file(cert).map_err(unusable_file("ssl-cert", cert))?;
-    context.set_private_key_file(key, SslFiletype::PEM).map_err(unusable_file("ssl-key", key))?;
-    context.check_private_key().map_err(unusable_file("ssl-key", key))
+    context.set_certificate_chain_file(cert).map_err(unusable_path("ssl-cert", cert))?;
+    context.set_private_key_file(key, SslFiletype::PEM).map_err(unusable_path("ssl-key", key))?;
+    context.check_private_key().map_err(unusable_path("ssl-key", key))
 }
 
 /// The names of TLS 1.3 stand in the same list as the older ones.

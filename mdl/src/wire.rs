@@ -66,9 +66,6 @@ pub enum ProtocolError {
     /// The greeting is of another protocol.
     #[error("not the protocol of a MariaDB server (version {0})")]
     Version(u8),
-    /// Bytes sent in clear before the switch to TLS, which could not be told from encrypted ones.
-    #[error("server sent unencrypted bytes after the start of TLS")]
-    EarlyData,
 }
 
 /// Reads the next packet; `sequence` is the number it must bear, and is moved on.
