@@ -1,6 +1,12 @@
 //! What the operator can do about an error, carried beside the error.
 
+use std::error::Error;
 use std::fmt;
+
+use mdl::privileges::PrivilegeError;
+use mdl::session::SessionError;
+
+use crate::backup::redo_copy::RedoCopyError;
 
 /// A context of an [`anyhow::Error`] that is printed after the error, on a line of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +34,18 @@ impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
     }
 }
 
+/// What the libraries' errors know to say.
+fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let session = error.downcast_ref::<SessionError>().and_then(SessionError::hint);
+    let privileges = || error.downcast_ref::<PrivilegeError>().and_then(PrivilegeError::hint);
+    let redo = || error.downcast_ref::<RedoCopyError>()?.hint().map(str::to_owned);
+    session.or_else(privileges).or_else(redo)
+}
+
 /// The causes of `error` from the outermost on, joined by colons, and the outermost hint.
 pub fn describe(error: &anyhow::Error) -> (String, Option<String>) {
-    let hint = error.downcast_ref::<Hint>().map(Hint::to_string);
+    let given = error.downcast_ref::<Hint>().map(Hint::to_string);
+    let hint = given.or_else(|| error.chain().find_map(known_hint));
     let causes: Vec<String> = error
         .chain()
         .map(ToString::to_string)

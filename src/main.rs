@@ -3,17 +3,20 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
+use mariabackup::backup;
 use mariabackup::cli::usage_error::UsageError;
 use mariabackup::cli::{self, Action, Environment, help, secret};
 use mariabackup::hint;
+use mariabackup::names;
 use mariabackup::options::Command;
 use mariabackup::prepare;
 use mariabackup::report::Report;
 use mariabackup::restore;
 
 fn main() -> ExitCode {
+    names::use_built_in_services();
     run().unwrap_or_else(|error| {
         let (text, hint) = hint::describe(&error);
         say(&format!("[00] FATAL ERROR: {} {text}", now()));
@@ -69,7 +72,7 @@ fn execute(command: &Command) -> anyhow::Result<()> {
     let result = match command {
         Command::Restore(options) => restore::run(options, &report),
         Command::Prepare(options) => prepare::run(options, &report),
-        Command::Backup(_) => Err(anyhow!("--backup is not supported yet by this version")),
+        Command::Backup(options) => backup::run(options, &report),
     };
     // The live line must not stand in the way of what is said last.
     report.phase_done();

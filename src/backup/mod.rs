@@ -1,3 +1,22 @@
-//! Takes backups.
+//! `--backup`: a copy of a running server's files that, with the redo log copied meanwhile,
+//! stands for one moment.
+//!
+//! [`run`] holds the order of the stages. [`redo_copy`] follows the live redo log, [`plan`] says
+//! what there is to copy, [`copy`] copies pages, [`other_files`] and [`aria_files`] everything
+//! else, [`spaces`] finds out which tables were created, renamed or dropped meanwhile.
 
+pub mod aria_files;
+pub mod copy;
+pub mod first_page;
+pub mod log_copy;
+pub mod log_tables;
+mod monitor;
+pub mod other_files;
+pub mod plan;
 pub mod redo_copy;
+mod run;
+pub mod source_file;
+pub mod spaces;
+mod target;
+
+pub use run::run;

@@ -1,0 +1,824 @@
+//! Copies the pages of tablespaces: by range, so that one big file keeps all threads busy; every
+//! page verified on the very bytes that are written.
+//!
+//! A page can be seen torn while the server writes it: a page that fails is read again, with
+//! pauses, before it is called damaged. What the server changes after a page was read is in the
+//! redo log, so files may grow meanwhile; a file that shrinks must be one that the log truncates.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use innodb::SpaceId;
+use innodb::page::{self, ChecksumAlgorithm, SpaceContext};
+use innodb::space::SpaceHeader;
+
+use super::first_page::{self, FirstPage};
+use super::source_file::SourceFile;
+use super::spaces::{CopiedSpace, TableName};
+use crate::report::Report;
+use crate::sink::{Sink, SinkFile};
+
+/// Bytes that a thread claims of a file at a time.
+const CLAIM: u64 = 4 << 20;
+/// Bytes read, verified and written at a time: small enough to stay in a processor's cache.
+const UNIT: usize = 1 << 20;
+/// How often a page that fails is read before it is called damaged (the reference: 10).
+const TRIES: u32 = 10;
+
+/// A tablespace file to copy.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where the server has it.
+    pub path: PathBuf,
+    /// Where the backup gets it, relative.
+    pub target: PathBuf,
+    /// Bytes, as far as known: decides the order only.
+    pub len: u64,
+    /// Which pages it holds.
+    pub kind: SourceKind,
+}
+
+/// Which pages a file holds.
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    /// One of the files of the system tablespace.
+    System {
+        /// Number of the file's first page.
+        first_page: u32,
+        /// From the header of the first file.
+        header: SpaceHeader,
+    },
+    /// An undo tablespace.
+    Undo,
+    /// A table of its own file.
+    Table(TableName),
+    /// A table that is copied after DDL was blocked; `initialised` if the redo log writes all of
+    /// its pages, so that what the file holds need not be valid yet.
+    LateTable {
+        /// The table.
+        name: TableName,
+        /// Whether the redo log initialises the tablespace.
+        initialised: bool,
+    },
+}
+
+/// What all copies of a run came to.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Tables and undo tablespaces.
+    pub spaces: HashMap<SpaceId, CopiedSpace>,
+    /// Tables whose page 0 was not usable: the server had not written it yet.
+    pub deferred: Vec<TableName>,
+    /// Undo tablespaces of which some page was not usable or not there: good only if the redo
+    /// log truncates them.
+    pub suspect: HashMap<SpaceId, Suspect>,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// The first unusable page of an undo tablespace.
+#[derive(Debug, Clone)]
+pub struct Suspect {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with which page.
+    pub problem: String,
+}
+
+/// Bounds the bytes read a second, over all threads.
+pub struct Throttle {
+    bytes_per_second: u64,
+    next: Mutex<Instant>,
+}
+
+impl Throttle {
+    /// `rate` reads of 10 MiB a second, the unit of `--throttle`.
+    pub fn new(rate: u32) -> Self {
+        let bytes_per_second = u64::from(rate).max(1) * (10 << 20);
+        Self { bytes_per_second, next: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until `len` more bytes may be read.
+    fn take(&self, len: usize) {
+        let nanos = len as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let wait = {
+            let mut next = lock(&self.next);
+            let start = (*next).max(Instant::now());
+            *next = start + cost;
+            start.saturating_duration_since(Instant::now())
+        };
+        std::thread::sleep(wait);
+    }
+}
+
+/// What the copy of pages needs of its surroundings.
+pub struct PageCopy<'a> {
+    /// Where pages go.
+    pub sink: &'a dyn Sink,
+    /// Messages and progress.
+    pub report: &'a Report,
+    /// Called again and again; its error ends the copy. Without a complete log all pages are
+    /// useless.
+    pub check: &'a (dyn Fn() -> anyhow::Result<()> + Sync),
+    /// Size of the instance's pages, bytes.
+    pub page_size: usize,
+    /// Which checksums older files may have.
+    pub algorithm: ChecksumAlgorithm,
+    /// `--throttle`
+    pub throttle: Option<Throttle>,
+    /// `--parallel`
+    pub threads: usize,
+}
+
+impl PageCopy<'_> {
+    /// Copies all `sources`, the biggest first.
+    ///
+    /// # Errors
+    ///
+    /// A damaged page (file, page number, offset), any failure to read or write, and the end of
+    /// the redo copy.
+    pub fn run(&self, mut sources: Vec<Source>) -> anyhow::Result<Copied> {
+        sources.sort_by_key(|source| source.len);
+        let queue = Queue::new(sources);
+        std::thread::scope(|scope| {
+            for thread in 0..self.threads {
+                let queue = &queue;
+                scope.spawn(move || {
+                    if let Err(error) = self.work(queue, thread) {
+                        queue.fail(error);
+                    }
+                });
+            }
+        });
+        queue.into_result()
+    }
+
+    fn work(&self, queue: &Queue, thread: usize) -> anyhow::Result<()> {
+        let mut buffer = vec![0; UNIT];
+        while let Some(task) = queue.next(self.sink.takes_any_offset()) {
+            (self.check)()?;
+            match task {
+                Task::Open(source) => {
+                    let opened = self.open(queue, source, thread)?;
+                    if let Some(empty) = queue.opened(opened) {
+                        empty.finish(self.report, thread)?;
+                    }
+                }
+                Task::Range { file, start, end } => {
+                    self.copy_range(queue, &file, start, end, &mut buffer)?;
+                    if queue.done(&file) {
+                        file.finish(self.report, thread)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file and learns its id and format from page 0. `None` where there is nothing to
+    /// copy: the file vanished, its page 0 was never written, or it was copied by another name.
+    fn open(
+        &self,
+        queue: &Queue,
+        source: Source,
+        thread: usize,
+    ) -> anyhow::Result<Option<Arc<OpenFile>>> {
+        let file = match SourceFile::open(&source.path) {
+            Ok(file) => file,
+            Err(error) if is_gone(&error, &source.kind) => {
+                self.report.say_as(
+                    thread,
+                    format_args!(
+                        "{} was dropped or renamed before it was copied.",
+                        source.path.display()
+                    ),
+                );
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("open {}", source.path.display()));
+            }
+        };
+        let identity =
+            file.identity().with_context(|| format!("stat {}", source.path.display()))?;
+        let mut first_page = 0;
+        let header = match &source.kind {
+            SourceKind::System { header, first_page: first } => {
+                first_page = *first;
+                Some(*header)
+            }
+            _ => self.read_header(&file, &source)?,
+        };
+        if let Some(header) = &header {
+            check_supported(header, &source.path)?;
+        }
+        match (&header, &source.kind) {
+            (_, SourceKind::System { .. }) | (None, SourceKind::LateTable { .. }) => {}
+            (Some(header), kind) => {
+                let name = match kind {
+                    SourceKind::Table(name) | SourceKind::LateTable { name, .. } => name.clone(),
+                    _ => TableName::of_undo(&source.target),
+                };
+                if !queue.claim(header.space_id(), CopiedSpace { name, identity }) {
+                    self.report.say_as(
+                        thread,
+                        format_args!("{} was copied by its former name.", source.path.display()),
+                    );
+                    return Ok(None);
+                }
+            }
+            (None, SourceKind::Table(name)) => {
+                queue.defer(name.clone());
+                return Ok(None);
+            }
+            (None, SourceKind::Undo) => bail!("{} has no header", source.path.display()),
+        }
+        let context = header.map(|header| SpaceContext::new(&header, self.algorithm));
+        // A partial page at the end is one that the server is just adding: the redo log has it.
+        let page = header.map_or(1, |header| header.flags().page_size().physical()) as u64;
+        let len = identity.size / page * page;
+        let out = self
+            .sink
+            .create(&source.target)
+            .with_context(|| format!("create {} in the backup", source.target.display()))?;
+        self.report.say_as(
+            thread,
+            format_args!("Copying {} to {}", source.path.display(), source.target.display()),
+        );
+        Ok(Some(Arc::new(OpenFile { source, file, out, context, first_page, len })))
+    }
+
+    /// The header of a file that is not of the system tablespace; `None` when page 0 was never
+    /// written, which is what a table looks like that the server has just created.
+    fn read_header(
+        &self,
+        file: &SourceFile,
+        source: &Source,
+    ) -> anyhow::Result<Option<SpaceHeader>> {
+        let path = &source.path;
+        let first = first_page::read(file, self.algorithm)
+            .with_context(|| format!("read {}", path.display()))?;
+        match (first, &source.kind) {
+            (FirstPage::Header(header), _) => {
+                let size = header.flags().page_size().logical();
+                ensure!(
+                    size == self.page_size,
+                    "{} has pages of {size} bytes, the server of {}",
+                    path.display(),
+                    self.page_size
+                );
+                Ok(Some(header))
+            }
+            (_, SourceKind::Table(_) | SourceKind::LateTable { initialised: true, .. }) => Ok(None),
+            (FirstPage::Unwritten, SourceKind::LateTable { .. }) => {
+                self.report.say(format_args!(
+                    "Warning: {} holds no tablespace; copied as it is.",
+                    path.display()
+                ));
+                Ok(None)
+            }
+            (FirstPage::Unwritten, _) => bail!("page 0 of {} was never written", path.display()),
+            (FirstPage::Damaged(problem), _) => {
+                bail!("page 0 at offset 0 of {} is damaged: {problem}", path.display())
+            }
+        }
+    }
+
+    fn copy_range(
+        &self,
+        queue: &Queue,
+        file: &OpenFile,
+        start: u64,
+        end: u64,
+        buffer: &mut [u8],
+    ) -> anyhow::Result<()> {
+        let mut offset = start;
+        while offset < end {
+            let unit = usize::try_from(end - offset).unwrap_or(UNIT).min(UNIT);
+            let Some(bytes) = buffer.get_mut(..unit) else { bail!("read buffer too small") };
+            if let Some(throttle) = &self.throttle {
+                throttle.take(unit);
+            }
+            let path = &file.source.path;
+            let got = file
+                .file
+                .read_at(bytes, offset)
+                .with_context(|| format!("read {} at offset {offset}", path.display()))?;
+            if got < unit {
+                // The server cut the file: only right where the log tells the same.
+                queue.suspect(file, format!("the file ends at byte {}", offset + got as u64))?;
+                let Some(rest) = bytes.get_mut(got..) else { bail!("read beyond the buffer") };
+                rest.fill(0);
+            }
+            self.verify(queue, file, offset, bytes)?;
+            write_nonzero(&*file.out, offset, bytes)
+                .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
+            self.report.advance(unit as u64);
+            queue.bytes.fetch_add(unit as u64, Ordering::Relaxed);
+            offset += unit as u64;
+        }
+        Ok(())
+    }
+
+    /// Verifies every page in `bytes`, which stand at `offset`, reading failed ones again.
+    fn verify(
+        &self,
+        queue: &Queue,
+        file: &OpenFile,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> anyhow::Result<()> {
+        let Some(context) = &file.context else { return Ok(()) };
+        let size = context.flags().page_size().physical();
+        for (index, bytes) in bytes.chunks_exact_mut(size).enumerate() {
+            let at = offset + (index * size) as u64;
+            let Ok(in_file) = u32::try_from(at / size as u64) else {
+                bail!("{} has more pages than a tablespace can", file.source.path.display());
+            };
+            let page_no = file.first_page.saturating_add(in_file);
+            if page::verify(bytes, page_no, context).is_err() {
+                self.read_again(queue, file, context, page_no, at, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_again(
+        &self,
+        queue: &Queue,
+        file: &OpenFile,
+        context: &SpaceContext,
+        page_no: u32,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> anyhow::Result<()> {
+        let path = &file.source.path;
+        for attempt in 0.. {
+            let problem = match page::verify(bytes, page_no, context) {
+                Ok(()) => return Ok(()),
+                Err(problem) => problem,
+            };
+            if attempt == TRIES {
+                let problem = format!("page {page_no} at offset {offset} is damaged: {problem}");
+                return queue.suspect(file, problem);
+            }
+            if attempt > 2 {
+                self.report.say(format_args!(
+                    "Database page corruption detected at page {page_no} of {}, retrying...",
+                    path.display()
+                ));
+            }
+            first_page::pause(attempt);
+            let got = file
+                .file
+                .read_at(bytes, offset)
+                .with_context(|| format!("read {} at offset {offset}", path.display()))?;
+            if got < bytes.len() {
+                let problem = format!("the file ends at byte {}", offset + got as u64);
+                queue.suspect(file, problem)?;
+                bytes.fill(0);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes `bytes` but for long runs of zeros, which stay holes.
+fn write_nonzero(out: &dyn SinkFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    const HOLE: usize = 64 << 10;
+    let mut start = None;
+    for (index, piece) in bytes.chunks(HOLE).enumerate() {
+        let at = index * HOLE;
+        let zero = piece.len() == HOLE && is_zero(piece);
+        match (start, zero) {
+            (None, false) => start = Some(at),
+            (Some(from), true) => {
+                write_part(out, offset, bytes, from, at)?;
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    match start {
+        Some(from) => write_part(out, offset, bytes, from, bytes.len()),
+        None => Ok(()),
+    }
+}
+
+fn write_part(
+    out: &dyn SinkFile,
+    offset: u64,
+    bytes: &[u8],
+    from: usize,
+    to: usize,
+) -> io::Result<()> {
+    out.write_at(offset + from as u64, bytes.get(from..to).unwrap_or_default())
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|&b| b == 0)
+}
+
+/// Formats that cannot be prepared yet are refused, not copied in hope.
+fn check_supported(header: &SpaceHeader, path: &Path) -> anyhow::Result<()> {
+    let encrypted = header.encryption().is_some_and(|metadata| metadata.scheme != 0);
+    let what = match header.flags().page_compression() {
+        Some(_) => "page compression",
+        None if encrypted => "encryption",
+        None => return Ok(()),
+    };
+    bail!("{} uses {what}, which this version does not support yet", path.display())
+}
+
+fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
+    error.kind() == io::ErrorKind::NotFound && matches!(kind, SourceKind::Table(_))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file while it is copied.
+struct OpenFile {
+    source: Source,
+    file: SourceFile,
+    out: Box<dyn SinkFile>,
+    /// What pages are verified by; none where the redo log initialises all of them.
+    context: Option<SpaceContext>,
+    /// Number of the file's first page.
+    first_page: u32,
+    /// Bytes to copy.
+    len: u64,
+}
+
+impl OpenFile {
+    fn finish(&self, report: &Report, thread: usize) -> anyhow::Result<()> {
+        let target = self.source.target.display();
+        self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
+        report.say_as(thread, "        ...done");
+        Ok(())
+    }
+}
+
+enum Task {
+    Open(Source),
+    Range { file: Arc<OpenFile>, start: u64, end: u64 },
+}
+
+/// A file of which ranges are still to be claimed or in work.
+struct Slot {
+    file: Arc<OpenFile>,
+    next: u64,
+    in_work: usize,
+}
+
+#[derive(Default)]
+struct QueueState {
+    /// Biggest last.
+    waiting: Vec<Source>,
+    /// Threads that are opening a file, which can bring more ranges.
+    opening: usize,
+    slots: Vec<Slot>,
+    copied: Copied,
+    error: Option<anyhow::Error>,
+}
+
+/// The work of a run, shared by its threads.
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+    bytes: AtomicU64,
+}
+
+impl Queue {
+    fn new(waiting: Vec<Source>) -> Self {
+        let state = QueueState { waiting, ..QueueState::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new(), bytes: AtomicU64::new(0) }
+    }
+
+    /// The next piece of work; waits for files that are being opened. `None`: nothing is left.
+    fn next(&self, any_offset: bool) -> Option<Task> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.error.is_some() {
+                return None;
+            }
+            if let Some(slot) = state.slots.iter_mut().find(|slot| slot.next < slot.file.len) {
+                let start = slot.next;
+                let len = if any_offset { CLAIM } else { slot.file.len };
+                slot.next = start.saturating_add(len).min(slot.file.len);
+                slot.in_work += 1;
+                return Some(Task::Range { file: slot.file.clone(), start, end: slot.next });
+            }
+            if let Some(source) = state.waiting.pop() {
+                state.opening += 1;
+                return Some(Task::Open(source));
+            }
+            if state.opening == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes the outcome of [`Task::Open`]; gives the file back if it has nothing to copy.
+    fn opened(&self, file: Option<Arc<OpenFile>>) -> Option<Arc<OpenFile>> {
+        let mut state = lock(&self.state);
+        state.opening -= 1;
+        self.changed.notify_all();
+        let file = file?;
+        if file.len == 0 {
+            return Some(file);
+        }
+        state.slots.push(Slot { file, next: 0, in_work: 0 });
+        None
+    }
+
+    /// Notes that a range of `file` is done; whether it was the last.
+    fn done(&self, file: &Arc<OpenFile>) -> bool {
+        let mut state = lock(&self.state);
+        let Some(index) = state.slots.iter().position(|slot| Arc::ptr_eq(&slot.file, file)) else {
+            return false;
+        };
+        let Some(slot) = state.slots.get_mut(index) else { return false };
+        slot.in_work -= 1;
+        let complete = slot.in_work == 0 && slot.next == slot.file.len;
+        if complete {
+            state.slots.swap_remove(index);
+        }
+        complete
+    }
+
+    /// Whether the tablespace was not copied before; if so it is now spoken for.
+    fn claim(&self, id: SpaceId, space: CopiedSpace) -> bool {
+        let mut state = lock(&self.state);
+        match state.copied.spaces.entry(id) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(space);
+                true
+            }
+        }
+    }
+
+    fn defer(&self, name: TableName) {
+        lock(&self.state).copied.deferred.push(name);
+    }
+
+    /// Remembers a problem that a truncation in the log would explain; an error for all files
+    /// that the server does not truncate.
+    fn suspect(&self, file: &OpenFile, problem: String) -> anyhow::Result<()> {
+        let path = &file.source.path;
+        match (&file.source.kind, &file.context) {
+            (SourceKind::Undo, Some(context)) => {
+                let suspect = Suspect { path: path.clone(), problem };
+                let id = context.space_id();
+                lock(&self.state).copied.suspect.entry(id).or_insert(suspect);
+                Ok(())
+            }
+            _ => bail!(
+                "failed to read page after {TRIES} retries. File {} seems to be corrupted: \
+                 {problem}",
+                path.display()
+            ),
+        }
+    }
+
+    fn fail(&self, error: anyhow::Error) {
+        let mut state = lock(&self.state);
+        state.error.get_or_insert(error);
+        self.changed.notify_all();
+    }
+
+    fn into_result(self) -> anyhow::Result<Copied> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.error {
+            Some(error) => Err(error),
+            None => Ok(Copied { bytes: self.bytes.into_inner(), ..state.copied }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    use innodb::flags::SpaceFlags;
+    use innodb::page::seal;
+    use innodb::{Lsn, PageId, PageSize};
+
+    use super::*;
+    use crate::sink::LocalDir;
+
+    const PAGE: usize = 16384;
+    const ID: u32 = 7;
+
+    fn flags() -> SpaceFlags {
+        SpaceFlags::full_crc32(PageSize::uncompressed(PAGE).unwrap())
+    }
+
+    /// A valid page of tablespace [`ID`] filled with its number.
+    fn page(page_no: u32) -> Vec<u8> {
+        let mut bytes = vec![u8::try_from(page_no % 251).unwrap() + 1; PAGE];
+        bytes[..38].fill(0);
+        bytes[4..8].copy_from_slice(&page_no.to_be_bytes());
+        bytes[34..38].copy_from_slice(&ID.to_be_bytes());
+        if page_no == 0 {
+            bytes[24..26].copy_from_slice(&8u16.to_be_bytes());
+            bytes[38..42].copy_from_slice(&ID.to_be_bytes());
+            bytes[46..50].copy_from_slice(&64u32.to_be_bytes());
+            bytes[54..58].copy_from_slice(&flags().raw().to_be_bytes());
+            bytes[150..].fill(0);
+        }
+        seal(&mut bytes, flags(), PageId::new(ID, page_no), Lsn(1000)).unwrap();
+        bytes
+    }
+
+    fn tablespace(pages: u32) -> Vec<u8> {
+        (0..pages).flat_map(page).collect()
+    }
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        sink: LocalDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("d")).unwrap();
+            let sink = LocalDir::create(&dir.path().join("backup")).unwrap();
+            Self { dir, sink }
+        }
+
+        fn source(&self, name: &str, contents: &[u8]) -> Source {
+            let path = self.dir.path().join("d").join(name);
+            fs::write(&path, contents).unwrap();
+            let table = TableName::of_file(&path).unwrap();
+            let target = table.with_extension("ibd");
+            Source { path, target, len: contents.len() as u64, kind: SourceKind::Table(table) }
+        }
+
+        fn copy(&self, sources: Vec<Source>) -> anyhow::Result<Copied> {
+            self.copy_checking(sources, &|| Ok(()))
+        }
+
+        fn copy_checking(
+            &self,
+            sources: Vec<Source>,
+            check: &(dyn Fn() -> anyhow::Result<()> + Sync),
+        ) -> anyhow::Result<Copied> {
+            let report = Report::to_stderr(false);
+            let copy = PageCopy {
+                sink: &self.sink,
+                report: &report,
+                check,
+                page_size: PAGE,
+                algorithm: ChecksumAlgorithm::FullCrc32,
+                throttle: None,
+                threads: 3,
+            };
+            copy.run(sources)
+        }
+
+        fn backup(&self, name: &str) -> Vec<u8> {
+            fs::read(self.dir.path().join("backup/d").join(name)).unwrap()
+        }
+    }
+
+    #[test]
+    fn all_pages_of_a_big_file_and_of_small_ones_are_copied() {
+        let fixture = Fixture::new();
+        let big = tablespace(1000);
+        let small = tablespace(4);
+        let mut sources = vec![fixture.source("big.ibd", &big)];
+        // The same tablespace id twice would be one file seen by two names.
+        let copied = fixture.copy(std::mem::take(&mut sources)).unwrap();
+        assert_eq!(fixture.backup("big.ibd"), big);
+        assert_eq!(copied.bytes, big.len() as u64);
+        let fixture = Fixture::new();
+        let copied = fixture.copy(vec![fixture.source("small.ibd", &small)]).unwrap();
+        assert_eq!(fixture.backup("small.ibd"), small);
+        assert!(copied.spaces.contains_key(&SpaceId(ID)));
+    }
+
+    #[test]
+    fn file_seen_by_two_names_is_copied_once() {
+        let fixture = Fixture::new();
+        let bytes = tablespace(4);
+        let sources = vec![fixture.source("a.ibd", &bytes), fixture.source("b.ibd", &bytes)];
+        let copied = fixture.copy(sources).unwrap();
+        assert_eq!(copied.spaces.len(), 1);
+        let entries = fs::read_dir(fixture.dir.path().join("backup/d")).unwrap();
+        assert_eq!(entries.count(), 1);
+    }
+
+    #[test]
+    fn damaged_page_is_an_error_that_names_it() {
+        let fixture = Fixture::new();
+        let mut bytes = tablespace(8);
+        bytes[5 * PAGE + 100] ^= 1;
+        let error = fixture.copy(vec![fixture.source("a.ibd", &bytes)]).unwrap_err().to_string();
+        assert!(error.contains("a.ibd"), "{error}");
+        assert!(error.contains("page 5 at offset 81920"), "{error}");
+    }
+
+    #[test]
+    fn page_that_is_being_written_is_read_again() {
+        let fixture = Fixture::new();
+        let bytes = tablespace(8);
+        let mut torn = bytes.clone();
+        torn[3 * PAGE + 8192..4 * PAGE].fill(0xaa);
+        let source = fixture.source("a.ibd", &torn);
+        let file = File::options().write(true).open(&source.path).unwrap();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            file.write_all_at(&page(3), 3 * PAGE as u64).unwrap();
+        });
+        fixture.copy(vec![source]).unwrap();
+        writer.join().unwrap();
+        assert_eq!(fixture.backup("a.ibd"), bytes);
+    }
+
+    #[test]
+    fn zeros_and_a_partial_page_at_the_end() {
+        let fixture = Fixture::new();
+        let mut bytes = tablespace(4);
+        bytes.extend(vec![0; 200 * PAGE]);
+        let whole = bytes.len();
+        bytes.extend([1, 2, 3]);
+        fixture.copy(vec![fixture.source("a.ibd", &bytes)]).unwrap();
+        assert_eq!(fixture.backup("a.ibd"), bytes[..whole]);
+    }
+
+    #[test]
+    fn table_whose_pages_were_not_written_yet_is_deferred() {
+        let fixture = Fixture::new();
+        let sources =
+            vec![fixture.source("zeros.ibd", &vec![0; 4 * PAGE]), fixture.source("empty.ibd", &[])];
+        let mut copied = fixture.copy(sources).unwrap();
+        copied.deferred.sort();
+        let name = |name| TableName::of_file(Path::new(name)).unwrap();
+        assert_eq!(copied.deferred, [name("d/empty.ibd"), name("d/zeros.ibd")]);
+        assert!(!fixture.dir.path().join("backup/d").exists());
+    }
+
+    #[test]
+    fn late_table_that_the_log_initialises_is_copied_as_it_is() {
+        let fixture = Fixture::new();
+        let mut source = fixture.source("new.ibd", &vec![0; 4 * PAGE]);
+        let SourceKind::Table(name) = source.kind.clone() else { unreachable!() };
+        source.kind = SourceKind::LateTable { name, initialised: true };
+        fixture.copy(vec![source]).unwrap();
+        assert_eq!(fixture.backup("new.ibd"), vec![0; 4 * PAGE]);
+    }
+
+    #[test]
+    fn garbage_that_the_log_does_not_initialise_is_an_error() {
+        let fixture = Fixture::new();
+        let mut source = fixture.source("new.ibd", &vec![0x55; 4 * PAGE]);
+        let SourceKind::Table(name) = source.kind.clone() else { unreachable!() };
+        source.kind = SourceKind::LateTable { name, initialised: false };
+        let error = fixture.copy(vec![source]).unwrap_err().to_string();
+        assert!(error.contains("page 0 at offset 0"), "{error}");
+    }
+
+    #[test]
+    fn vanished_file_is_left_out() {
+        let fixture = Fixture::new();
+        let source = fixture.source("gone.ibd", &tablespace(4));
+        fs::remove_file(&source.path).unwrap();
+        let copied = fixture.copy(vec![source]).unwrap();
+        assert!(copied.spaces.is_empty());
+    }
+
+    #[test]
+    fn truncated_undo_tablespace_is_left_to_the_log() {
+        let fixture = Fixture::new();
+        let mut bytes = tablespace(64);
+        bytes[40 * PAGE + 9] ^= 0xff;
+        let mut source = fixture.source("undo001.ibd", &bytes);
+        source.kind = SourceKind::Undo;
+        let copied = fixture.copy(vec![source]).unwrap();
+        let suspect = copied.suspect.get(&SpaceId(ID)).unwrap();
+        assert!(suspect.problem.contains("page 40"), "{}", suspect.problem);
+    }
+
+    #[test]
+    fn failed_redo_copy_ends_the_copy() {
+        let fixture = Fixture::new();
+        let sources = vec![fixture.source("a.ibd", &tablespace(4))];
+        let error = fixture.copy_checking(sources, &|| bail!("overrun")).unwrap_err();
+        assert_eq!(error.to_string(), "overrun");
+    }
+}

@@ -1,0 +1,301 @@
+//! Copies the files of engines other than `InnoDB`, and what belongs to no engine: `.frm`,
+//! `db.opt`, triggers.
+//!
+//! Files are copied early and looked at again once no DDL can run: [`FileCopy::reconcile`]
+//! compares each with what was copied (inode, size, times), copies what is new or changed and
+//! removes what is gone. That needs no knowledge of the statements that ran meanwhile.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use innodb::datadir::FileIdentity;
+
+use super::source_file::SourceFile;
+use crate::report::Report;
+use crate::sink::{Sink, SinkFile};
+
+/// Bytes read and written at a time.
+const UNIT: usize = 1 << 20;
+/// File times advance in steps of at most this: a file changed so shortly before it was copied
+/// may have changed once more without another time.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
+
+/// A file to copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherFile {
+    /// Where the server has it.
+    pub path: PathBuf,
+    /// Where the backup gets it, relative.
+    pub target: PathBuf,
+    /// The file as it was listed.
+    pub identity: FileIdentity,
+}
+
+/// What is known of a file in the backup.
+#[derive(Debug, Clone)]
+enum Copied {
+    /// The file before it was read.
+    File {
+        identity: FileIdentity,
+        /// Whether a later change must show in the identity.
+        settled: bool,
+    },
+    /// Not a copy of anything.
+    Placeholder,
+}
+
+/// Whether anything can change a file while it is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// The server may be writing.
+    Possible,
+    /// A lock keeps the server from writing.
+    Blocked,
+}
+
+/// Copies files and remembers them.
+pub struct FileCopy<'a> {
+    sink: &'a dyn Sink,
+    report: &'a Report,
+    threads: usize,
+    copied: Mutex<HashMap<PathBuf, Copied>>,
+}
+
+impl<'a> FileCopy<'a> {
+    /// Copies to `sink` in `threads` threads.
+    pub fn new(sink: &'a dyn Sink, report: &'a Report, threads: usize) -> Self {
+        Self { sink, report, threads, copied: Mutex::default() }
+    }
+
+    /// Copies `files` in all threads. Files that vanished are left out.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to read or write.
+    pub fn copy_all(&self, files: &[OtherFile], writers: Writers) -> anyhow::Result<()> {
+        in_threads(self.threads, files, |thread, file| self.copy(file, writers, thread))
+    }
+
+    /// Copies one file, in the place of its former copy if there is one, and says so. A file that
+    /// vanished is left out.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to read or write.
+    pub fn copy(&self, file: &OtherFile, writers: Writers, thread: usize) -> anyhow::Result<()> {
+        let target = file.target.display();
+        self.report.say_as(thread, format_args!("Copying {} to {target}", file.path.display()));
+        self.copy_silently(file, writers)?;
+        self.report.say_as(thread, "        ...done");
+        Ok(())
+    }
+
+    /// As [`copy`](Self::copy), but says nothing: while commits are blocked, a slow reader of the
+    /// messages must not hold up the server.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to read or write.
+    pub fn copy_silently(&self, file: &OtherFile, writers: Writers) -> anyhow::Result<()> {
+        let source = match SourceFile::open(&file.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.with_context(|| format!("open {}", file.path.display()))?,
+        };
+        let now = SystemTime::now();
+        let identity =
+            source.identity().with_context(|| format!("stat {}", file.path.display()))?;
+        let settled = writers == Writers::Blocked || is_settled(&identity, now);
+        let again = self.copied().contains_key(&file.target);
+        let out =
+            if again { self.sink.replace(&file.target) } else { self.sink.create(&file.target) };
+        let target = file.target.display();
+        let out = out.with_context(|| format!("create {target} in the backup"))?;
+        let mut buffer = vec![0; UNIT];
+        let mut offset = 0;
+        loop {
+            let len = source
+                .read_at(&mut buffer, offset)
+                .with_context(|| format!("read {} at offset {offset}", file.path.display()))?;
+            let Some(bytes) = buffer.get(..len).filter(|bytes| !bytes.is_empty()) else { break };
+            out.write_at(offset, bytes).with_context(|| format!("write {target} to the backup"))?;
+            self.report.advance(len as u64);
+            offset += len as u64;
+            if len < UNIT {
+                break;
+            }
+        }
+        out.finish(offset).with_context(|| format!("finish {target} in the backup"))?;
+        self.copied().insert(file.target.clone(), Copied::File { identity, settled });
+        Ok(())
+    }
+
+    /// Creates an empty file that stands for nothing on the server.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to write.
+    pub fn placeholder(&self, target: &Path) -> anyhow::Result<()> {
+        let out = self.sink.create(target).and_then(|out| out.finish(0));
+        out.with_context(|| format!("create {} in the backup", target.display()))?;
+        self.copied().insert(target.to_path_buf(), Copied::Placeholder);
+        Ok(())
+    }
+
+    /// Makes the backup hold exactly `files`: copies what is new or changed since it was copied,
+    /// removes what is gone. `keep` are targets that someone else looks after.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to read or write.
+    pub fn reconcile(
+        &self,
+        files: &[OtherFile],
+        keep: impl Fn(&Path) -> bool,
+        writers: Writers,
+    ) -> anyhow::Result<()> {
+        let listed: HashSet<&Path> = files.iter().map(|file| file.target.as_path()).collect();
+        let gone: Vec<PathBuf> = self
+            .copied()
+            .keys()
+            .filter(|target| !listed.contains(target.as_path()) && !keep(target))
+            .cloned()
+            .collect();
+        for target in gone {
+            self.sink
+                .remove(&target)
+                .with_context(|| format!("remove {} from the backup", target.display()))?;
+            self.report.say(format_args!("Removing {}", target.display()));
+            self.copied().remove(&target);
+        }
+        let changed: Vec<OtherFile> =
+            files.iter().filter(|file| self.is_changed(file)).cloned().collect();
+        self.copy_all(&changed, writers)
+    }
+
+    /// Whether `file`, as listed, is not what was copied.
+    fn is_changed(&self, file: &OtherFile) -> bool {
+        match self.copied().get(&file.target) {
+            Some(Copied::File { identity, settled }) => !settled || *identity != file.identity,
+            Some(Copied::Placeholder) | None => true,
+        }
+    }
+
+    /// Whether a file was copied to `target`.
+    pub fn has(&self, target: &Path) -> bool {
+        self.copied().contains_key(target)
+    }
+
+    fn copied(&self) -> MutexGuard<'_, HashMap<PathBuf, Copied>> {
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the file was last changed so long before `now` that a change after `now` must give it
+/// other times.
+fn is_settled(identity: &FileIdentity, now: SystemTime) -> bool {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let limit = i64::try_from(now.saturating_sub(CLOCK_STEP).as_nanos()).unwrap_or(i64::MAX);
+    identity.mtime.max(identity.ctime) < limit
+}
+
+/// A file that only grows, while it is copied: the bulk early, the tail under a lock.
+pub struct GrowingFile {
+    source: SourceFile,
+    out: Box<dyn SinkFile>,
+    copied: u64,
+}
+
+impl GrowingFile {
+    /// Opens `path` and starts its copy `target`.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to open.
+    pub fn open(sink: &dyn Sink, path: &Path, target: &Path) -> anyhow::Result<Self> {
+        let source = SourceFile::open(path).with_context(|| format!("open {}", path.display()))?;
+        let out = sink
+            .create(target)
+            .with_context(|| format!("create {} in the backup", target.display()))?;
+        Ok(Self { source, out, copied: 0 })
+    }
+
+    /// The file that is read, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fstat`.
+    pub fn identity(&self) -> io::Result<FileIdentity> {
+        self.source.identity()
+    }
+
+    /// Copies everything from where the copy stands up to byte `end`.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to read or write; a file that became shorter than `end`.
+    pub fn copy_to(&mut self, end: u64) -> io::Result<()> {
+        let mut buffer = vec![0; UNIT];
+        while self.copied < end {
+            let unit = usize::try_from(end - self.copied).unwrap_or(UNIT).min(UNIT);
+            let bytes = buffer.get_mut(..unit).unwrap_or_default();
+            if self.source.read_at(bytes, self.copied)? < unit {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.out.write_at(self.copied, bytes)?;
+            self.copied += unit as u64;
+        }
+        Ok(())
+    }
+
+    /// Ends the copy, which has `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination.
+    pub fn finish(&self, len: u64) -> io::Result<()> {
+        self.out.finish(len)
+    }
+}
+
+/// Runs `work` on each of `items` in `threads` threads.
+///
+/// # Errors
+///
+/// The first of `work`, which ends all threads.
+pub fn in_threads<T: Sync>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(usize, &T) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let run = &|thread| {
+        while !failed.load(Ordering::Relaxed) {
+            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            if let Err(error) = work(thread, item) {
+                failed.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    if items.len() < 2 || threads < 2 {
+        return run(0);
+    }
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let mut result = Ok(());
+        for worker in workers {
+            match worker.join() {
+                Ok(outcome) => result = result.and(outcome),
+                Err(_) => bail!("a copy thread ended unexpectedly"),
+            }
+        }
+        result
+    })
+}

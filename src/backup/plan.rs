@@ -1,0 +1,275 @@
+//! What to copy: one listing of the data directory, sorted by what has to happen to each file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use innodb::SpaceId;
+use innodb::datadir::{self, DataFilePath, DatadirListing, EntryKind, FileIdentity};
+use innodb::page::ChecksumAlgorithm;
+use innodb::space::SpaceHeader;
+use mdl::facts::ServerFacts;
+
+use super::copy::{Source, SourceKind};
+use super::first_page::{self, FirstPage};
+use super::other_files::OtherFile;
+use super::source_file::SourceFile;
+use super::spaces::{ListedSpace, TableName};
+
+/// Everything in the data directory that belongs into a backup.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Tablespaces of tables.
+    pub tables: Vec<Listed>,
+    /// Files that belong to no engine or only describe tables: `.frm`, `.isl`, `.opt`, ...
+    pub plain: Vec<OtherFile>,
+    /// Tables of other engines, by database and table (without partition), in file-name encoding.
+    pub engine_tables: BTreeMap<(String, String), EngineTable>,
+    /// Folders of databases, relative, and whether they are empty.
+    pub databases: Vec<(PathBuf, bool)>,
+    /// Files in the data directory itself that engines need there (Mroonga, AWS keys).
+    pub root: Vec<OtherFile>,
+    /// Files in database folders that no engine known here uses.
+    pub unknown: Vec<PathBuf>,
+}
+
+/// A tablespace file and where it goes.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Name and file.
+    pub space: ListedSpace,
+    /// Where the server has it.
+    pub path: PathBuf,
+}
+
+/// The files of a table of another engine.
+#[derive(Debug, Default)]
+pub struct EngineTable {
+    /// Its files, partitions included.
+    pub files: Vec<OtherFile>,
+    /// Whether they are Aria's.
+    pub aria: bool,
+}
+
+/// What a file in a database folder is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileClass {
+    Tablespace,
+    Link,
+    Plain,
+    Engine,
+    Aria,
+    Intermediate,
+    Unknown,
+}
+
+fn classify(name: &OsStr) -> FileClass {
+    let bytes = name.as_bytes();
+    if bytes.starts_with(b"#sql") {
+        return FileClass::Intermediate;
+    }
+    match Path::new(name).extension().map(OsStr::as_bytes) {
+        Some(b"ibd") => FileClass::Tablespace,
+        Some(b"isl") => FileClass::Link,
+        Some(b"frm" | b"TRG" | b"TRN" | b"opt" | b"par") => FileClass::Plain,
+        Some(b"MYD" | b"MYI" | b"MRG" | b"ARM" | b"ARZ" | b"CSM" | b"CSV") => FileClass::Engine,
+        Some(b"MAD" | b"MAI") => FileClass::Aria,
+        _ => FileClass::Unknown,
+    }
+}
+
+impl Plan {
+    /// Lists the data directory of the server.
+    ///
+    /// # Errors
+    ///
+    /// Those of listing; a `.isl` file that cannot be read.
+    pub fn discover(facts: &ServerFacts) -> anyhow::Result<Self> {
+        let listing = DatadirListing::read(&facts.datadir, |name| !facts.ignores_database(name))?;
+        Self::sort(listing, facts)
+    }
+
+    fn sort(listing: DatadirListing, facts: &ServerFacts) -> anyhow::Result<Self> {
+        let mut plan = Self::default();
+        for entry in listing.root {
+            let name = entry.name.as_bytes();
+            let mroonga = name.windows(4).any(|window| window == b".mrn");
+            if mroonga || name.starts_with(b"aws-kms-key") {
+                plan.root.push(OtherFile {
+                    path: facts.datadir.join(&entry.name),
+                    target: entry.name.into(),
+                    identity: entry.identity,
+                });
+            }
+        }
+        for database in listing.databases {
+            let folder = PathBuf::from(&database.name);
+            let mut known = 0;
+            let entries = database.entries.len();
+            for entry in database.entries.into_iter().filter(|e| e.kind == EntryKind::File) {
+                let target = folder.join(&entry.name);
+                let path = database.path.join(&entry.name);
+                let class = classify(&entry.name);
+                known += usize::from(class != FileClass::Unknown);
+                let file = OtherFile { path, target, identity: entry.identity };
+                match class {
+                    FileClass::Tablespace => plan.add_table(file),
+                    FileClass::Link => plan.add_link(file)?,
+                    FileClass::Plain => plan.plain.push(file),
+                    FileClass::Engine => plan.add_engine_file(&database.name, file, false),
+                    FileClass::Aria => plan.add_engine_file(&database.name, file, true),
+                    FileClass::Intermediate => {}
+                    FileClass::Unknown => plan.unknown.push(file.target),
+                }
+            }
+            if known > 0 || entries == 0 {
+                plan.databases.push((folder, entries == 0));
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add_table(&mut self, file: OtherFile) {
+        if let Some(name) = TableName::of_file(&file.target) {
+            let space = ListedSpace { name, identity: file.identity };
+            self.tables.push(Listed { space, path: file.path });
+        }
+    }
+
+    /// A `.isl` file names a tablespace elsewhere; both are copied.
+    fn add_link(&mut self, file: OtherFile) -> anyhow::Result<()> {
+        let path = match datadir::read_isl(&file.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.with_context(|| format!("read {}", file.path.display()))?,
+        };
+        let remote = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            other => Some(other.with_context(|| format!("stat {}", path.display()))?),
+        };
+        if let (Some(metadata), Some(name)) = (remote, TableName::of_file(&file.target)) {
+            let identity = FileIdentity::from(&metadata);
+            self.tables.push(Listed { space: ListedSpace { name, identity }, path });
+        }
+        self.plain.push(file);
+        Ok(())
+    }
+
+    fn add_engine_file(&mut self, database: &OsStr, file: OtherFile, aria: bool) {
+        let stem = file.target.file_stem().unwrap_or_default().to_string_lossy();
+        // Partitions (#P#) and indexes kept as tables (#i#) are part of their table.
+        let table = stem.split_once("#P#").or_else(|| stem.split_once("#i#"));
+        let table = table.map_or(&*stem, |(table, _)| table).to_owned();
+        let key = (database.to_string_lossy().into_owned(), table);
+        let entry = self.engine_tables.entry(key).or_default();
+        entry.aria |= aria;
+        entry.files.push(file);
+    }
+
+    /// The sources of all listed tables.
+    pub fn table_sources(&self) -> impl Iterator<Item = Source> + '_ {
+        self.tables.iter().map(|table| Source {
+            path: table.path.clone(),
+            target: table.space.name.with_extension("ibd"),
+            len: table.space.identity.size,
+            kind: SourceKind::Table(table.space.name.clone()),
+        })
+    }
+}
+
+/// The files of the system tablespace.
+///
+/// # Errors
+///
+/// A file that is missing, raw or unreadable, and a damaged page 0.
+pub fn system_sources(facts: &ServerFacts) -> anyhow::Result<Vec<Source>> {
+    let files = DataFilePath::parse(&facts.innodb_data_file_path)
+        .with_context(|| format!("understand {}", facts.innodb_data_file_path))?;
+    let mut sources: Vec<Source> = Vec::new();
+    let mut header = None;
+    let mut first_page = 0;
+    for data_file in files.files() {
+        let path = facts.data_home_dir().join(data_file.path());
+        if data_file.raw().is_some() {
+            bail!("{} is a raw device, which is not supported", path.display());
+        }
+        let file = SourceFile::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let len = file.identity().with_context(|| format!("stat {}", path.display()))?.size;
+        let header = match &header {
+            Some(header) => header,
+            None => header.insert(read_system_header(&file, &path, facts.checksum_algorithm)?),
+        };
+        let name = PathBuf::from(data_file.name());
+        let kind = SourceKind::System { first_page, header: *header };
+        sources.push(Source { target: name, path, len, kind });
+        let pages = len / header.flags().page_size().physical() as u64;
+        first_page += u32::try_from(pages).context("size of the system tablespace")?;
+    }
+    Ok(sources)
+}
+
+fn read_system_header(
+    file: &SourceFile,
+    path: &Path,
+    algorithm: ChecksumAlgorithm,
+) -> anyhow::Result<SpaceHeader> {
+    match first_page::read(file, algorithm).with_context(|| format!("read {}", path.display()))? {
+        FirstPage::Header(header) => Ok(header),
+        FirstPage::Unwritten => bail!("page 0 of {} was never written", path.display()),
+        FirstPage::Damaged(problem) => {
+            bail!("page 0 at offset 0 of {} is damaged: {problem}", path.display())
+        }
+    }
+}
+
+/// The undo tablespaces: `undo001`, `undo002`, ... until one is missing.
+///
+/// # Errors
+///
+/// Those of `stat`.
+pub fn undo_sources(facts: &ServerFacts) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for number in 1..=127 {
+        let name = datadir::undo_file_name(number);
+        let path = facts.undo_directory().join(&name);
+        let len = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
+            other => other.with_context(|| format!("stat {}", path.display()))?.len(),
+        };
+        sources.push(Source { path, target: name.into(), len, kind: SourceKind::Undo });
+    }
+    Ok(sources)
+}
+
+/// The id in page 0 of a tablespace file; `None` where page 0 was not written yet or the file is
+/// gone.
+///
+/// # Errors
+///
+/// Those of reading.
+pub fn read_space_id(path: &Path, algorithm: ChecksumAlgorithm) -> anyhow::Result<Option<SpaceId>> {
+    let file = match SourceFile::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("open {}", path.display()))?,
+    };
+    match first_page::read(&file, algorithm).with_context(|| format!("read {}", path.display()))? {
+        FirstPage::Header(header) => Ok(Some(header.space_id())),
+        FirstPage::Unwritten | FirstPage::Damaged(_) => Ok(None),
+    }
+}
+
+/// Tables that the server writes to under every lock but the last.
+pub fn is_written_under_locks(database: &str, table: &str) -> bool {
+    is_statistics(database, table) || is_log_table(database, table)
+}
+
+/// The tables of engine-independent statistics: `mysql.*stats` but for `InnoDB`'s.
+pub fn is_statistics(database: &str, table: &str) -> bool {
+    database == "mysql" && table.ends_with("stats") && !table.starts_with("inno")
+}
+
+/// The tables that hold the server's logs.
+pub fn is_log_table(database: &str, table: &str) -> bool {
+    database == "mysql" && matches!(table, "general_log" | "slow_log")
+}

@@ -1,0 +1,487 @@
+//! The order of a backup's stages.
+//!
+//! ```text
+//! START         InnoDB files, transactional Aria tables, descriptions of tables
+//! FLUSH         tables of other engines not in use, each under BACKUP LOCK
+//! BLOCK_DDL     what is left and what changed; DDL seen so far resolved, late tables copied
+//! BLOCK_COMMIT  end LSN = the follower's limit; flush the log; positions; tails
+//! END           follower drains to its limit -> metadata, sync, done
+//! ```
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use aria::log::{LogSnapshot, LogWatch};
+use chrono::{DateTime, Local};
+use innodb::Lsn;
+use mdl::facts::ServerFacts;
+use mdl::lock::TableLocks;
+use mdl::position::BinlogPosition;
+use mdl::session::Session;
+use mdl::stage::{CommitBlocked, DdlBlocked, Flushed, StageSession, Started};
+
+use super::aria_files::{self, AriaTables};
+use super::copy::{Copied, PageCopy, Source, SourceKind, Throttle};
+use super::log_copy::LogCopy;
+use super::log_tables::LogTables;
+use super::monitor;
+use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
+use super::plan::{self, Plan, is_statistics, is_written_under_locks};
+use super::spaces::{self, LoggedFiles, Resolution, TableName};
+use super::target;
+use crate::options::BackupOptions;
+use crate::report::Report;
+use crate::sink::{LocalDir, Sink};
+
+/// How long the copied log may take to reach an LSN that the server has already written.
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Takes a full backup.
+///
+/// # Errors
+///
+/// Whatever keeps the backup from being complete, consistent and durable; the target then lacks
+/// the checkpoints file, and `--prepare` refuses it.
+pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
+    let started = Local::now();
+    let mut session = Session::connect(&options.connection)?;
+    let facts = ServerFacts::read(&mut session)?;
+    target::check_server(&facts, options, report)?;
+    if options.check_privileges {
+        mdl::privileges::check(&mut session, &facts)?;
+    }
+    let sink = target::open(options, &facts)?;
+
+    // First of all: changes made while files are listed and copied must be in the copied log.
+    let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), &sink)?;
+    let start = log.start_checkpoint().lsn;
+    report.say(format_args!("Copying the redo log from LSN {start}"));
+    let work = Backup { options, report, facts: &facts, sink: &sink, log };
+
+    let stage = work.stage_start()?;
+    let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
+    let locks = TableLocks::connect(&options.connection, options.parallel.get())?;
+    let files = FileCopy::new(&sink, report, options.parallel.get());
+    let aria = AriaTables::new(&sink, report, &locks, options.parallel.get());
+    let plan = Plan::discover(&facts)?;
+    let mut copied = work.watching(&aria_log, || {
+        let copied = work.copy_tablespaces(&plan, &files)?;
+        aria.copy_online(&plan)?;
+        files.copy_all(&plan.plain, Writers::Possible)?;
+        Ok(copied)
+    })?;
+
+    let stage = work.stage_flush(stage)?;
+    work.copy_idle_tables(&mut session, &plan, &files, &aria, &locks)?;
+
+    let stage = work.stage_block_ddl(stage)?;
+    let mut logged = LoggedFiles::default();
+    let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
+    work.resolve_tablespaces(&now, &logged, &mut copied)?;
+    let mut log_tables = work.copy_what_changed(&plan, &now, &files, &aria)?;
+    work.write_out_logs(&mut session)?;
+
+    let mut stage = work.stage_block_commit(stage)?;
+    let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let point = work.read_point(&mut stage, &now, &files, &mut log_tables, aria_log)?;
+    let lock_time = work.stage_end(stage)?;
+
+    aria_files::copy_log(&point.aria_log, &sink)?;
+    work.finish(session, &point, &copied, &mut logged, started, lock_time)
+}
+
+/// What all steps of a backup share.
+struct Backup<'a> {
+    options: &'a BackupOptions,
+    report: &'a Report,
+    facts: &'a ServerFacts,
+    sink: &'a LocalDir,
+    log: LogCopy,
+}
+
+/// The moment for which the backup stands.
+struct Point {
+    /// The newest checkpoint at that moment: the base of the next incremental backup.
+    checkpoint: Lsn,
+    /// The end of the copied log.
+    end: Lsn,
+    /// Position in the binary log, if there is one.
+    binlog: Option<BinlogPosition>,
+    /// Aria's log.
+    aria_log: LogSnapshot,
+}
+
+impl Backup<'_> {
+    fn stage_start(&self) -> anyhow::Result<StageSession<Started>> {
+        self.report.say("Starting BACKUP STAGE START");
+        self.report.say("Acquiring BACKUP LOCKS...");
+        let stage =
+            StageSession::connect(&self.options.connection, self.options.lock_wait_timeout)?;
+        let stage = stage.start()?;
+        self.report.say("Acquired locks for BACKUP STAGE START");
+        Ok(stage)
+    }
+
+    fn stage_flush(&self, stage: StageSession<Started>) -> anyhow::Result<StageSession<Flushed>> {
+        self.report.say("Finished BACKUP STAGE START");
+        self.report.say("Starting BACKUP STAGE FLUSH");
+        let stage = stage.flush()?;
+        self.report.say("Acquired locks for BACKUP STAGE FLUSH");
+        Ok(stage)
+    }
+
+    fn stage_block_ddl(
+        &self,
+        stage: StageSession<Flushed>,
+    ) -> anyhow::Result<StageSession<DdlBlocked>> {
+        self.report.say("Finished BACKUP STAGE FLUSH");
+        self.report.say("Started BACKUP STAGE BLOCK_DDL");
+        let stage = stage.block_ddl()?;
+        self.report.say("Acquired locks for BACKUP STAGE BLOCK_DDL");
+        Ok(stage)
+    }
+
+    fn stage_block_commit(
+        &self,
+        stage: StageSession<DdlBlocked>,
+    ) -> anyhow::Result<StageSession<CommitBlocked>> {
+        self.report.say("Finished BACKUP STAGE BLOCK_DDL");
+        self.report.say("Starting BACKUP STAGE BLOCK_COMMIT");
+        // Nothing is said from here to the end of the stage: a slow terminal must not keep the
+        // commits of the server waiting.
+        Ok(stage.block_commit()?)
+    }
+
+    /// Releases the locks and tells how long they were held.
+    fn stage_end(&self, stage: StageSession<CommitBlocked>) -> anyhow::Result<Duration> {
+        let ended = stage.end()?;
+        self.report.say("Acquired locks for BACKUP STAGE BLOCK_COMMIT");
+        self.report.say("Executing BACKUP STAGE END");
+        self.report.say(format_args!(
+            "All tables unlocked; DDL was blocked for {} ms, commits for {} ms",
+            ended.ddl_blocked.as_millis(),
+            ended.commit_blocked.as_millis()
+        ));
+        Ok(ended.ddl_blocked)
+    }
+
+    /// Does `work` while another thread watches the server's logs.
+    fn watching<T>(
+        &self,
+        aria_log: &Mutex<LogWatch>,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let session = Session::connect(&self.options.connection)?;
+        let (end, stop) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || monitor::run(session, &self.log, aria_log, self.report, &stop));
+            let result = work();
+            drop(end);
+            result
+        })
+    }
+
+    fn copy_pages(&self, sources: Vec<Source>, phase: &'static str) -> anyhow::Result<Copied> {
+        self.report.phase(phase, sources.iter().map(|source| source.len).sum());
+        let copy = PageCopy {
+            sink: self.sink,
+            report: self.report,
+            check: &|| Ok(self.log.check()?),
+            page_size: self.facts.innodb_page_size,
+            algorithm: self.facts.checksum_algorithm,
+            throttle: self.options.throttle.map(Throttle::new),
+            threads: self.options.parallel.get(),
+        };
+        let copied = copy.run(sources);
+        self.report.phase_done();
+        copied
+    }
+
+    fn copy_tablespaces(&self, plan: &Plan, files: &FileCopy<'_>) -> anyhow::Result<Copied> {
+        for unknown in &plan.unknown {
+            self.report.say(format_args!(
+                "Skipping {}: no engine known here uses such a file.",
+                unknown.display()
+            ));
+        }
+        for (database, empty) in &plan.databases {
+            self.sink
+                .create_dir(database)
+                .with_context(|| format!("create {} in the backup", database.display()))?;
+            if *empty {
+                files.placeholder(&database.join("db.opt"))?;
+            }
+        }
+        let mut sources = plan::system_sources(self.facts)?;
+        sources.extend(plan::undo_sources(self.facts)?);
+        sources.extend(plan.table_sources());
+        self.copy_pages(sources, "Copying")
+    }
+
+    /// Tables of other engines that nobody is writing to: from BACKUP STAGE FLUSH on nobody can
+    /// begin to, so that they stay as they are.
+    fn copy_idle_tables(
+        &self,
+        session: &mut Session,
+        plan: &Plan,
+        files: &FileCopy<'_>,
+        aria: &AriaTables<'_>,
+        locks: &TableLocks,
+    ) -> anyhow::Result<()> {
+        let in_use = session.tables_in_use()?;
+        let tables: Vec<_> = plan
+            .engine_tables
+            .iter()
+            .filter(|((database, table), _)| {
+                !is_written_under_locks(database, table) && !in_use.contains(database, table)
+            })
+            .collect();
+        in_threads(self.options.parallel.get(), &tables, |thread, entry| {
+            let ((database, table), files_of) = entry;
+            let _lock = locks.lock(thread, database, table)?;
+            for file in files_of.files.iter().filter(|file| !aria.has(&file.target)) {
+                files.copy(file, Writers::Blocked, thread)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Waits until the copied log holds every DDL statement that ran before DDL was blocked, and
+    /// lists the data directory once more.
+    fn catch_up_with_ddl(
+        &self,
+        session: &mut Session,
+        logged: &mut LoggedFiles,
+    ) -> anyhow::Result<Plan> {
+        // Records of file operations are always durable, so the flushed LSN is enough.
+        let lsn = mdl::position::innodb_lsn_flushed(session)?;
+        self.log.note_server_lsn(lsn);
+        self.report.say(format_args!("Waiting for log copy thread to read lsn {lsn}"));
+        self.log.note_flushed(lsn);
+        let copied = self.log.wait_for(lsn, LOG_TIMEOUT)?;
+        ensure!(copied, "the redo log was not copied up to LSN {lsn} in {LOG_TIMEOUT:?}");
+        self.log.events().for_each(|event| logged.note(&event));
+        Plan::discover(self.facts)
+    }
+
+    /// Writes the markers for dropped and renamed tables and copies those created meanwhile.
+    fn resolve_tablespaces(
+        &self,
+        plan: &Plan,
+        logged: &LoggedFiles,
+        copied: &mut Copied,
+    ) -> anyhow::Result<()> {
+        let tables = copied.spaces.iter().filter(|(_, space)| space.name.is_table());
+        let tables: HashMap<_, _> = tables.map(|(id, space)| (*id, space.clone())).collect();
+        let listed: Vec<_> = plan.tables.iter().map(|table| table.space.clone()).collect();
+        let paths: HashMap<&TableName, &Path> =
+            plan.tables.iter().map(|table| (&table.space.name, table.path.as_path())).collect();
+        let resolution = spaces::resolve(&tables, logged, &listed, |name| match paths.get(name) {
+            Some(path) => plan::read_space_id(path, self.facts.checksum_algorithm),
+            None => Ok(None),
+        })?;
+        self.write_markers(&resolution)?;
+        let late: Vec<Source> = plan
+            .tables
+            .iter()
+            .filter(|table| resolution.copy.binary_search(&table.space.name).is_ok())
+            .map(|table| {
+                let name = table.space.name.clone();
+                let owner = logged.owner(&name);
+                let initialised = owner.is_some_and(|id| logged.is_initialised(id));
+                Source {
+                    path: table.path.clone(),
+                    target: name.with_extension("new"),
+                    len: table.space.identity.size,
+                    kind: SourceKind::LateTable { name, initialised },
+                }
+            })
+            .collect();
+        let late = self.copy_pages(late, "Copying new tables")?;
+        copied.bytes += late.bytes;
+        copied.suspect.extend(late.suspect);
+        Ok(())
+    }
+
+    fn write_markers(&self, resolution: &Resolution) -> anyhow::Result<()> {
+        let write = |name: &TableName, extension, content: &[u8]| {
+            let target = name.with_extension(extension);
+            let result = self.sink.create(&target).and_then(|out| {
+                out.write_at(0, content)?;
+                out.finish(content.len() as u64)
+            });
+            result.with_context(|| format!("write {} to the backup", target.display()))
+        };
+        for name in &resolution.deleted {
+            self.report.say(format_args!("DDL tracking : {} was dropped", name.display()));
+            write(name, "del", b"")?;
+        }
+        for (from, to) in &resolution.renamed {
+            self.report.say(format_args!(
+                "DDL tracking : {} was renamed to {}",
+                from.display(),
+                to.display()
+            ));
+            write(from, "ren", to.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// With DDL blocked: everything but tablespaces, statistics and log tables as it is now.
+    fn copy_what_changed(
+        &self,
+        before: &Plan,
+        plan: &Plan,
+        files: &FileCopy<'_>,
+        aria: &AriaTables<'_>,
+    ) -> anyhow::Result<LogTables> {
+        self.report.say("Starting to backup non-InnoDB tables and files");
+        aria.reconcile(plan)?;
+        let mut now: Vec<OtherFile> = plan.plain.clone();
+        now.extend(plan.root.iter().cloned());
+        for ((database, table), entry) in &plan.engine_tables {
+            if !is_written_under_locks(database, table) {
+                now.extend(entry.files.iter().filter(|file| !aria.has(&file.target)).cloned());
+            }
+        }
+        let empty = |target: &Path| {
+            let empty = plan.databases.iter().filter(|(_, empty)| *empty);
+            empty.map(|(database, _)| database.join("db.opt")).any(|opt| opt == target)
+        };
+        files.reconcile(&now, empty, Writers::Blocked)?;
+        self.reconcile_databases(before, plan, files)?;
+        let log_tables = LogTables::copy_bulk(self.sink, plan)?;
+        self.report.say("Finished backing up non-InnoDB tables and files");
+        Ok(log_tables)
+    }
+
+    /// Databases created or dropped since the first listing.
+    fn reconcile_databases(
+        &self,
+        before: &Plan,
+        now: &Plan,
+        files: &FileCopy<'_>,
+    ) -> anyhow::Result<()> {
+        for (database, empty) in &now.databases {
+            self.sink
+                .create_dir(database)
+                .with_context(|| format!("create {} in the backup", database.display()))?;
+            let opt = database.join("db.opt");
+            if *empty && !files.has(&opt) {
+                files.placeholder(&opt)?;
+            }
+        }
+        for (database, _) in &before.databases {
+            if now.databases.iter().all(|(name, _)| name != database) {
+                self.sink
+                    .remove_empty_dir(database)
+                    .with_context(|| format!("remove {} from the backup", database.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the redo log and the binary log written out now, because what is left of that the
+    /// server does with every commit waiting. Only a matter of speed: failures do not matter.
+    fn write_out_logs(&self, session: &mut Session) -> anyhow::Result<()> {
+        session.execute("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS").context("flush the redo log")?;
+        let Ok(Some(position)) = mdl::position::binlog(session) else { return Ok(()) };
+        let Some(path) = self.facts.binlog_path(&position.file) else { return Ok(()) };
+        if let Ok(file) = std::fs::File::open(path) {
+            let _ = file.sync_data();
+        }
+        Ok(())
+    }
+
+    /// With commits blocked: the end of the redo log, in exactly this order. The LSN is read once,
+    /// while the follower is held, and the log is flushed after it was read: then the file holds
+    /// everything up to that LSN.
+    fn read_point(
+        &self,
+        stage: &mut StageSession<CommitBlocked>,
+        plan: &Plan,
+        files: &FileCopy<'_>,
+        log_tables: &mut LogTables,
+        aria_log: LogWatch,
+    ) -> anyhow::Result<Point> {
+        let copied = self.log.pause()?;
+        let checkpoint = self.log.newest_checkpoint()?.lsn;
+        let end = stage.innodb_lsn_current()?;
+        ensure!(copied <= end, "the redo log was copied to LSN {copied}, beyond LSN {end}");
+        self.log.resume_until(end)?;
+        stage.flush_engine_logs()?;
+        let binlog = stage.binlog_position()?;
+        log_tables.copy_tails(files)?;
+        for ((database, table), entry) in &plan.engine_tables {
+            if is_statistics(database, table) {
+                for file in &entry.files {
+                    files.copy_silently(file, Writers::Blocked)?;
+                }
+            }
+        }
+        let aria_log = aria_log.finish()?;
+        Ok(Point { checkpoint, end, binlog, aria_log })
+    }
+
+    /// After the locks: the rest of the redo log, metadata, everything to stable storage. The
+    /// checkpoints file comes last, because it alone says that this is a backup.
+    fn finish(
+        self,
+        mut session: Session,
+        point: &Point,
+        copied: &Copied,
+        logged: &mut LoggedFiles,
+        started: DateTime<Local>,
+        lock_time: Duration,
+    ) -> anyhow::Result<()> {
+        self.report.say(format_args!(
+            "mariabackup: The latest check point (for incremental): '{}'",
+            point.checkpoint
+        ));
+        self.wait_for_end(&mut session, point)?;
+        let (log, events) = self.log.finish(LOG_TIMEOUT)?;
+        for event in &events {
+            logged.note(event);
+        }
+        // Undo tablespaces of which something was missing are good if the log truncates them.
+        for (id, suspect) in &copied.suspect {
+            let path = suspect.path.display();
+            ensure!(logged.is_trimmed(*id), "{path} is damaged: {}", suspect.problem);
+        }
+        let metadata = target::Metadata {
+            options: self.options,
+            facts: self.facts,
+            checkpoint: point.checkpoint,
+            end: log.end_lsn,
+            binlog: point.binlog.as_ref(),
+            started,
+            lock_time,
+        };
+        metadata.write(self.sink, &mut session, self.report)?;
+        self.report.say(format_args!(
+            "Redo log (from LSN {} to {}) was copied.",
+            log.checkpoint.lsn, log.end_lsn
+        ));
+        Ok(())
+    }
+
+    /// With `innodb_flush_log_at_trx_commit=0` the flush statement may have written nothing: the
+    /// log then appears with the server's next write, or with a checkpoint.
+    fn wait_for_end(&self, session: &mut Session, point: &Point) -> anyhow::Result<()> {
+        self.report.say(format_args!("Waiting for log copy thread to read lsn {}", point.end));
+        let patience = self.facts.flush_log_at_timeout + Duration::from_secs(1);
+        if self.log.wait_for(point.end, patience)? {
+            return Ok(());
+        }
+        if mdl::position::innodb_lsn_flushed(session)? < point.end {
+            self.report.say("The server has not written its log; asking for a checkpoint.");
+            session
+                .execute("SET GLOBAL innodb_log_checkpoint_now=1")
+                .context("make the server write its redo log")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Before and after the copying: may this server be backed up, is the target fit for a backup;
+//! the files that describe the backup.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Local};
+use innodb::Lsn;
+use innodb::datadir::DataFilePath;
+use mdl::facts::ServerFacts;
+use mdl::position::BinlogPosition;
+use mdl::session::Session;
+
+use crate::hint::WithHint;
+use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames};
+use crate::options::BackupOptions;
+use crate::report::Report;
+use crate::sink::{LocalDir, Sink};
+
+/// Files by which a directory is known to hold a backup, or a server's data, already.
+const TAKEN: [&str; 7] = [
+    "ib_logfile0",
+    "ibdata1",
+    "aria_log_control",
+    metadata::BACKUP_MY_CNF,
+    MetadataNames::OLD.checkpoints,
+    MetadataNames::NEW.checkpoints,
+    "backup.cnf",
+];
+
+/// Refuses servers that use what cannot be backed up yet, rather than leaving it out.
+///
+/// # Errors
+///
+/// What the server uses.
+pub fn check_server(
+    facts: &ServerFacts,
+    options: &BackupOptions,
+    report: &Report,
+) -> anyhow::Result<()> {
+    report.say(format_args!("Using server version {}", facts.version));
+    ensure!(
+        (facts.version.major, facts.version.minor) >= (10, 8),
+        "the redo log of MariaDB {} is not supported yet; 10.8 and later are",
+        facts.version
+    );
+    if let Some(plugin) = facts.unsupported_plugin() {
+        bail!("the server uses the plugin {plugin}, whose data this version cannot back up yet");
+    }
+    if let Some(datadir) = &options.datadir
+        && !same_dir(datadir, &facts.datadir)
+    {
+        report.say(format_args!(
+            "Warning: option 'datadir' has different values: '{}' and '{}' (server's); the \
+             server's is used.",
+            datadir.display(),
+            facts.datadir.display()
+        ));
+    }
+    std::fs::read_dir(&facts.datadir)
+        .with_context(|| format!("read the server's data directory {}", facts.datadir.display()))
+        .hint("run the backup on the server's machine, as a user who may read its files")?;
+    Ok(())
+}
+
+fn same_dir(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Creates or takes the target directory.
+///
+/// # Errors
+///
+/// The target holds a backup or data already, lies in the server's data directory, cannot be
+/// created or written.
+pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<LocalDir> {
+    let target = &options.target_dir;
+    for name in TAKEN {
+        let path = target.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Err(anyhow::anyhow!(
+                "the target directory {} holds a backup already: {name} exists",
+                target.display()
+            ))
+            .hint("choose a new or empty directory for --target-dir; nothing is overwritten");
+        }
+    }
+    let sink = LocalDir::create(target)
+        .with_context(|| format!("create the target directory {}", target.display()))
+        .hint("the parent of --target-dir must exist and be writable")?;
+    let inside = |dir: &Path| match (target.canonicalize(), dir.canonicalize()) {
+        (Ok(target), Ok(dir)) => target.starts_with(dir),
+        _ => false,
+    };
+    if inside(&facts.datadir) {
+        return Err(anyhow::anyhow!(
+            "the target directory {} lies in the server's data directory {}",
+            target.display(),
+            facts.datadir.display()
+        ))
+        .hint("choose a directory elsewhere: there, the server would take it for a database");
+    }
+    Ok(sink)
+}
+
+/// What the files that describe a backup are made of.
+pub struct Metadata<'a> {
+    /// The command line.
+    pub options: &'a BackupOptions,
+    /// The server.
+    pub facts: &'a ServerFacts,
+    /// The newest checkpoint at the end.
+    pub checkpoint: Lsn,
+    /// The end of the log.
+    pub end: Lsn,
+    /// Position in the binary log.
+    pub binlog: Option<&'a BinlogPosition>,
+    /// When the backup began.
+    pub started: DateTime<Local>,
+    /// How long DDL was blocked.
+    pub lock_time: Duration,
+}
+
+impl Metadata<'_> {
+    /// Writes all of them and has the whole backup on stable storage when it returns.
+    ///
+    /// # Errors
+    ///
+    /// Any failure to write or sync.
+    pub fn write(
+        &self,
+        sink: &LocalDir,
+        session: &mut Session,
+        report: &Report,
+    ) -> anyhow::Result<()> {
+        let version = &self.facts.version;
+        let names = MetadataNames::for_version(version.major, version.minor);
+        let target = self.options.target_dir.display();
+        report.say(format_args!("Backup created in directory '{target}/'"));
+        let binlog = self.binlog.map(|position| metadata::BinlogPosition {
+            file: position.file.clone(),
+            position: position.position,
+            gtid: position.gtid.clone(),
+        });
+        if let Some(binlog) = &binlog {
+            report.say(format_args!("MySQL binlog position: {}", binlog.in_words()));
+            write(sink, names.binlog_info, &binlog.render())?;
+        }
+        report.say("Writing backup-my.cnf");
+        write(sink, metadata::BACKUP_MY_CNF, &self.my_cnf()?.render())?;
+        report.say(format_args!("Writing {}", names.info));
+        let uuid = session.query_value("SELECT UUID()").context("ask the server for a UUID")?;
+        let time = |time: DateTime<Local>| time.format("%Y-%m-%d %H:%M:%S").to_string();
+        let info = Info {
+            uuid,
+            name: String::new(),
+            tool_name: self.options.tool_name.clone(),
+            tool_command: self.options.tool_command.clone(),
+            tool_version: version.series_text(),
+            server_version: version.to_string(),
+            start_time: time(self.started),
+            end_time: time(Local::now()),
+            lock_time: self.lock_time.as_secs(),
+            binlog_pos: binlog,
+            from_lsn: Lsn(0),
+            to_lsn: self.checkpoint,
+            partial: false,
+            incremental: false,
+            format: "file",
+            compressed: false,
+        };
+        write(sink, names.info, &info.render())?;
+        report.say("Syncing the backup to stable storage");
+        sink.sync().with_context(|| format!("sync the backup in {target}"))?;
+        let checkpoints = Checkpoints {
+            backup_type: BackupType::FullBackuped,
+            from_lsn: Lsn(0),
+            to_lsn: self.checkpoint,
+            last_lsn: self.end,
+            recover_binlog_info: Some(false),
+        };
+        write(sink, names.checkpoints, &checkpoints.render())?;
+        sink.sync().with_context(|| format!("sync the backup in {target}"))
+    }
+
+    fn my_cnf(&self) -> anyhow::Result<BackupMyCnf> {
+        let facts = self.facts;
+        let data_file_path = DataFilePath::parse(&facts.innodb_data_file_path)
+            .with_context(|| format!("understand {}", facts.innodb_data_file_path))?;
+        Ok(BackupMyCnf {
+            checksum_algorithm: facts.checksum_algorithm.to_string(),
+            data_file_path: data_file_path.strip_directories(),
+            log_file_size: facts.innodb_log_file_size,
+            page_size: u32::try_from(facts.innodb_page_size).context("innodb_page_size")?,
+            undo_directory: facts.innodb_undo_directory_as_set.clone(),
+            undo_tablespaces: facts.innodb_undo_tablespaces,
+            compression_level: facts.innodb_compression_level,
+            buffer_pool_filename: None,
+            plugins: None,
+        })
+    }
+}
+
+fn write(sink: &dyn Sink, name: &str, text: &str) -> anyhow::Result<()> {
+    let written = sink.create(&PathBuf::from(name)).and_then(|out| {
+        out.write_at(0, text.as_bytes())?;
+        out.finish(text.len() as u64)
+    });
+    written.with_context(|| format!("write {name} to the backup"))
+}

@@ -1,0 +1,23 @@
+//! Hints to the kernel about files: what to write out soon, what to forget.
+//!
+//! None of them changes what a file holds; a failure is not an error, only slower.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// Asks the kernel to start writing `len` bytes at `offset` to the disk, without waiting.
+pub fn start_writeback(file: &File, offset: u64, len: usize) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: the descriptor is open for the whole call, and no memory is passed.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}
+
+/// Tells the kernel that `len` bytes at `offset` will not be needed again.
+pub fn forget(file: &File, offset: u64, len: u64) {
+    let advice = rustix::fs::Advice::DontNeed;
+    let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(len), advice);
+}

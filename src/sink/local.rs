@@ -1,0 +1,173 @@
+//! A backup in a local directory.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Sink, SinkFile};
+use crate::{durable, hints};
+
+/// A directory that a backup is written to.
+pub struct LocalDir {
+    root: PathBuf,
+    written: Mutex<HashSet<PathBuf>>,
+}
+
+impl LocalDir {
+    /// Uses the directory `root`; creates it unless it exists. Its parent must exist.
+    ///
+    /// # Errors
+    ///
+    /// Those of creating the directory.
+    pub fn create(root: &Path) -> io::Result<Self> {
+        make_dir(root)?;
+        Ok(Self { root: root.to_path_buf(), written: Mutex::default() })
+    }
+
+    fn open_new(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+        let full = self.root.join(path);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(durable::file_mode());
+        let file = match options.open(&full) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = path.parent() {
+                    self.create_dir(parent)?;
+                }
+                options.open(&full)?
+            }
+            other => other?,
+        };
+        Ok(Box::new(LocalFile { file }))
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Creates one directory, unless it is there.
+fn make_dir(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(durable::dir_mode()).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+impl Sink for LocalDir {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+        let file = self.open_new(path)?;
+        self.written().insert(path.to_path_buf());
+        Ok(file)
+    }
+
+    fn replace(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+        self.remove(path)?;
+        self.create(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        // Only what this backup wrote may go: the directory can hold files of others.
+        if !self.written().remove(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        fs::remove_file(self.root.join(path))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        make_dir(&self.root.join(path))
+    }
+
+    fn remove_empty_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir(self.root.join(path)) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+                ) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn takes_any_offset(&self) -> bool {
+        true
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        durable::sync_filesystem(&self.root)
+    }
+}
+
+struct LocalFile {
+    file: File,
+}
+
+impl SinkFile for LocalFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)?;
+        // Started now, the final sync has little left to do.
+        hints::start_writeback(&self.file, offset, bytes.len());
+        Ok(())
+    }
+
+    fn finish(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink() -> (tempfile::TempDir, LocalDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let sink = LocalDir::create(&dir.path().join("backup")).unwrap();
+        (dir, sink)
+    }
+
+    #[test]
+    fn ranges_in_any_order_and_holes_make_the_file() {
+        let (dir, sink) = sink();
+        let file = sink.create(Path::new("db/t.ibd")).unwrap();
+        file.write_at(6, b"cd").unwrap();
+        file.write_at(0, b"ab").unwrap();
+        file.finish(10).unwrap();
+        assert_eq!(fs::read(dir.path().join("backup/db/t.ibd")).unwrap(), b"ab\0\0\0\0cd\0\0");
+    }
+
+    #[test]
+    fn existing_file_is_never_overwritten() {
+        let (dir, sink) = sink();
+        let path = dir.path().join("backup/precious");
+        fs::write(&path, b"old").unwrap();
+        let error = sink.create(Path::new("precious")).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let error = sink.replace(Path::new("precious")).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(sink.remove(Path::new("precious")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn own_file_is_replaced_and_removed() {
+        let (dir, sink) = sink();
+        let path = Path::new("t.frm");
+        sink.create(path).unwrap().write_at(0, b"first, longer").unwrap();
+        sink.replace(path).unwrap().write_at(0, b"second").unwrap();
+        assert_eq!(fs::read(dir.path().join("backup/t.frm")).unwrap(), b"second");
+        sink.remove(path).unwrap();
+        assert!(!dir.path().join("backup/t.frm").exists());
+    }
+
+    #[test]
+    fn missing_parent_of_the_root_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = LocalDir::create(&dir.path().join("no/such")).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}

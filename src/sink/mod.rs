@@ -1,0 +1,77 @@
+//! Where a backup goes.
+//!
+//! A sink takes files by relative path. A local directory takes their bytes at any offset, so
+//! that several threads fill one file; sinks that need files in order (streams, object stores)
+//! say so in [`Sink::takes_any_offset`], and the copy engine gives each file to one thread.
+
+use std::io;
+use std::path::Path;
+
+mod local;
+
+pub use local::LocalDir;
+
+/// A destination of a whole backup. Paths are relative, without `..`.
+pub trait Sink: Send + Sync {
+    /// Creates a file, and the folder it lies in.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is a file of that name: nothing is ever overwritten.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
+
+    /// Creates a file in the place of one that this backup wrote before.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when this backup has not written that file.
+    fn replace(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
+
+    /// Removes a file that this backup wrote before.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` when this backup has not written that file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a folder, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder that this backup made, if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination, but not that the folder is not empty or not there.
+    fn remove_empty_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether a file's bytes may come in any order, from several threads.
+    fn takes_any_offset(&self) -> bool;
+
+    /// Returns when everything written so far is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// Any failure means that the backup is not durable and must not be called complete.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// One file of a backup while it is written.
+pub trait SinkFile: Send + Sync {
+    /// Writes `bytes` at `offset` from the start of the file.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination; the file is then unusable.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Ends the file, which has `len` bytes; what was not written reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination.
+    fn finish(&self, len: u64) -> io::Result<()>;
+}
