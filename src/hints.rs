@@ -16,6 +16,19 @@ pub fn start_writeback(file: &File, offset: u64, len: usize) {
     }
 }
 
+/// Waits until `len` bytes at `offset`, whose writing was started, are on the disk. Not a sync: it
+/// does not cover the file's own description.
+pub fn wait_for_writeback(file: &File, offset: u64, len: usize) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    let how = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: the descriptor is open for the whole call, and no memory is passed.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, how);
+    }
+}
+
 /// Tells the kernel that `len` bytes at `offset` will not be needed again.
 pub fn forget(file: &File, offset: u64, len: u64) {
     let advice = rustix::fs::Advice::DontNeed;

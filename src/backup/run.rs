@@ -39,6 +39,11 @@ use crate::sink::{LocalDir, Sink};
 /// How long the copied log may take to reach an LSN that the server has already written.
 const LOG_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes of log that are copied in no time.
+const CLOSE_BEHIND: u64 = 1 << 20;
+/// How often the copy of the log may try to come close to a server that goes on writing.
+const CATCH_UP_ROUNDS: u32 = 20;
+
 /// Takes a full backup.
 ///
 /// # Errors
@@ -74,6 +79,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         Ok(copied)
     })?;
 
+    work.catch_up(&mut session)?;
     let stage = work.stage_flush(stage)?;
     work.copy_idle_tables(&mut session, &plan, &files, &aria, &locks)?;
 
@@ -219,6 +225,20 @@ impl Backup<'_> {
         sources.extend(plan::undo_sources(self.facts)?);
         sources.extend(plan.table_sources());
         self.copy_pages(sources, "Copying")
+    }
+
+    /// Waits, while nobody is held up, until the copied log is close behind the server's: later
+    /// steps wait for it with locks held.
+    fn catch_up(&self, session: &mut Session) -> anyhow::Result<()> {
+        for _ in 0..CATCH_UP_ROUNDS {
+            let lsn = mdl::position::innodb_lsn_flushed(session)?;
+            self.log.note_server_lsn(lsn);
+            if self.log.lag().bytes < CLOSE_BEHIND {
+                break;
+            }
+            self.log.wait_for(lsn, LOG_TIMEOUT)?;
+        }
+        Ok(())
     }
 
     /// Tables of other engines that nobody is writing to: from BACKUP STAGE FLUSH on nobody can

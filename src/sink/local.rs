@@ -1,6 +1,6 @@
 //! A backup in a local directory.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -9,6 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Sink, SinkFile};
 use crate::{durable, hints};
+
+/// Bytes of a file that may be on their way to the disk before the writer waits for them.
+const BEHIND: usize = 32 << 20;
 
 /// A directory that a backup is written to.
 pub struct LocalDir {
@@ -40,7 +43,7 @@ impl LocalDir {
             }
             other => other?,
         };
-        Ok(Box::new(LocalFile { file }))
+        Ok(Box::new(LocalFile { file, behind: Mutex::default() }))
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
@@ -105,6 +108,30 @@ impl Sink for LocalDir {
 
 struct LocalFile {
     file: File,
+    /// Ranges on their way to the disk, oldest first, and their bytes.
+    behind: Mutex<(VecDeque<(u64, usize)>, usize)>,
+}
+
+impl LocalFile {
+    /// Takes what was written some time ago out of memory, where the server's files belong.
+    fn drop_behind(&self, offset: u64, len: usize) {
+        let mut written = Vec::new();
+        {
+            let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+            let (ranges, bytes) = &mut *behind;
+            ranges.push_back((offset, len));
+            *bytes += len;
+            while *bytes > BEHIND {
+                let Some(range) = ranges.pop_front() else { break };
+                *bytes -= range.1;
+                written.push(range);
+            }
+        }
+        for (offset, len) in written {
+            hints::wait_for_writeback(&self.file, offset, len);
+            hints::forget(&self.file, offset, len as u64);
+        }
+    }
 }
 
 impl SinkFile for LocalFile {
@@ -112,6 +139,7 @@ impl SinkFile for LocalFile {
         self.file.write_all_at(bytes, offset)?;
         // Started now, the final sync has little left to do.
         hints::start_writeback(&self.file, offset, bytes.len());
+        self.drop_behind(offset, bytes.len());
         Ok(())
     }
 
