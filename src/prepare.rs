@@ -23,5 +23,7 @@ mod run;
 mod scan;
 mod spaces;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 pub use run::run;

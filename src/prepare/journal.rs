@@ -369,3 +369,124 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::storage::Disk;
+    use std::fs;
+
+    const ID: LogId = LogId { first_lsn: Lsn(50_000), end: Lsn(60_000) };
+
+    fn store(dir: &Path, frames: &[Contents]) {
+        Journal::create(dir, ID, &Disk).unwrap().store(frames.iter(), &Disk).unwrap();
+    }
+
+    fn replay(dir: &Path) -> anyhow::Result<u64> {
+        Found::find(dir).unwrap().unwrap().replay(dir, &Disk)
+    }
+
+    #[test]
+    fn a_page_is_stored_as_what_differs() {
+        let old = [7; 64];
+        let mut new = old;
+        new[9] = 1;
+        new[16] = 2;
+        new[63] = 3;
+        let mut contents = Contents::default();
+        contents.page(4096, &old, &new);
+        let mut expected = vec![2, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 2, 0, 1, 0, 2];
+        expected.extend(&new[8..24]);
+        expected.extend([0, 7, 0, 1]);
+        expected.extend(&new[56..]);
+        assert_eq!(contents.as_bytes(), expected);
+    }
+
+    /// Whatever mixture of old and new bytes a cut write leaves.
+    #[test]
+    fn replay_makes_the_new_page_of_any_mixture() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        let old: Vec<u8> = (0..=255).cycle().take(8192).collect();
+        let new: Vec<u8> = old.iter().enumerate().map(|(i, b)| b ^ u8::from(i % 97 < 3)).collect();
+        let mut contents = Contents::default();
+        contents.file(Path::new("f"));
+        contents.page(0, &old[..4096], &new[..4096]);
+        contents.page(4096, &[], &new[4096..]);
+        store(dir.path(), &[contents]);
+        for cut in [0, 1, 100, 4095, 4096, 5000, 8192] {
+            let mixture = [&new[..cut.min(4096)], &old[cut.min(4096)..4096], &[9; 4096]].concat();
+            fs::write(&file, mixture).unwrap();
+            assert_eq!(replay(dir.path()).unwrap(), 2);
+            assert_eq!(fs::read(&file).unwrap(), new, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_frame_is_ignored_and_the_ones_before_count() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), [0; 16]).unwrap();
+        let frame = |byte| {
+            let mut contents = Contents::default();
+            contents.file(Path::new("f"));
+            contents.page(0, &[], &[byte; 8]);
+            contents
+        };
+        store(dir.path(), &[frame(1), frame(2)]);
+        let path = dir.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        let first_end = HEADER_LEN + FRAME_HEADER_LEN + frame(1).as_bytes().len();
+        for len in first_end..whole.len() {
+            fs::write(&path, &whole[..len]).unwrap();
+            assert_eq!(replay(dir.path()).unwrap(), 1, "{len}");
+            assert_eq!(fs::read(dir.path().join("f")).unwrap()[..8], [1; 8]);
+        }
+        for at in first_end..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(replay(dir.path()).unwrap(), 1, "byte {at}");
+        }
+        for len in 0..HEADER_LEN {
+            fs::write(&path, &whole[..len]).unwrap();
+            assert_eq!(Found::find(dir.path()).unwrap().unwrap().id, None);
+        }
+    }
+
+    #[test]
+    fn the_journal_starts_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Found::find(dir.path()).unwrap().is_none());
+        let mut contents = Contents::default();
+        contents.file(Path::new("none"));
+        contents.page(0, &[], &[1; 8]);
+        let mut journal = Journal::create(dir.path(), ID, &Disk).unwrap();
+        journal.store(std::iter::once(&contents), &Disk).unwrap();
+        let error = replay(dir.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("none"), "{error:#}");
+        journal.restart(&Disk).unwrap();
+        let found = Found::find(dir.path()).unwrap().unwrap();
+        assert_eq!((found.id, found.replay(dir.path(), &Disk).unwrap()), (Some(ID), 0));
+        fs::write(dir.path().join(NAME), [b'x'; 100]).unwrap();
+        assert!(Found::find(dir.path()).is_err());
+    }
+
+    #[test]
+    fn contents_that_mean_nothing_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("f"), [0; 16]).unwrap();
+        let bad: [&[u8]; 6] = [
+            &[3],
+            &[1, 0, 5, b'f'],
+            &[1, 0, 4, b'.', b'.', b'/', b'f'],
+            &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 1, b'f', 2, 0],
+            &[1, 0, 1, b'f', 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1],
+        ];
+        for bytes in bad {
+            store(dir.path(), &[Contents { bytes: bytes.to_vec() }]);
+            let error = format!("{:#}", replay(dir.path()).unwrap_err());
+            assert!(error.contains("the journal is damaged"), "{error}");
+        }
+    }
+}

@@ -153,6 +153,11 @@ impl Plan {
 
     fn go_on(&self, dir: &Path, step: Step, storage: &dyn Storage) -> anyhow::Result<()> {
         if step == Step::Leave {
+            for folder in self.moves.iter().filter_map(|m| m.to.as_ref()?.parent()) {
+                let folder = dir.join(folder);
+                durable::create_dir_all(&folder)
+                    .with_context(|| format!("create {}", folder.display()))?;
+            }
             self.leave(dir, storage)?;
             self.sync(dir, storage)?;
             self.store(dir, Step::Arrive, storage)?;
@@ -189,10 +194,6 @@ impl Plan {
                 continue;
             };
             let to = dir.join(to);
-            if let Some(parent) = to.parent() {
-                durable::create_dir_all(parent)
-                    .with_context(|| format!("create {}", parent.display()))?;
-            }
             storage
                 .rename(&temporary, &to)
                 .with_context(|| format!("rename {} to {}", temporary.display(), to.display()))?;
@@ -356,5 +357,137 @@ pub(super) fn remove_if_there(storage: &dyn Storage, path: &Path) -> anyhow::Res
     match storage.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.with_context(|| format!("remove {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::storage::Disk;
+
+    /// A folder with these files, each of which holds its own name.
+    fn files(names: &[&str], renames: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        for (marker, target) in renames {
+            fs::write(dir.path().join(marker), target).unwrap();
+        }
+        dir
+    }
+
+    /// Names and contents of all files.
+    fn contents(dir: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for folder in fs::read_dir(dir).unwrap() {
+            for file in fs::read_dir(folder.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                let name = path.strip_prefix(dir).unwrap().display().to_string();
+                found.push((name, fs::read_to_string(path).unwrap()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[track_caller]
+    fn assert_result(names: &[&str], renames: &[(&str, &str)], expected: &[(&str, &str)]) {
+        let dir = files(names, renames);
+        let plan = Plan::of(dir.path()).unwrap();
+        let mut tables: Vec<_> = plan
+            .tables()
+            .map(|(to, from)| (to.display().to_string(), from.display().to_string()))
+            .collect();
+        tables.sort();
+        plan.execute(dir.path(), &Disk, &Report::to_stderr(false)).unwrap();
+        let owned = |&(name, text): &(&str, &str)| (name.to_owned(), text.to_owned());
+        let expected: Vec<_> = expected.iter().map(owned).collect();
+        assert_eq!(contents(dir.path()), expected);
+        assert_eq!(tables, expected);
+    }
+
+    #[test]
+    fn dropped_renamed_and_new_tables() {
+        assert_result(
+            &[
+                "a/t.ibd",
+                "a/gone.ibd",
+                "a/gone.del",
+                "a/never.del",
+                "a/n.new",
+                "a/old.ibd",
+                "a/old.new",
+            ],
+            &[("a/t.ren", "b/u"), ("a/unknown.ren", "b/v")],
+            &[("a/n.ibd", "a/n.new"), ("a/old.ibd", "a/old.new"), ("b/u.ibd", "a/t.ibd")],
+        );
+    }
+
+    #[test]
+    fn chains_and_circles_of_renames() {
+        assert_result(
+            &["a/1.ibd", "a/2.ibd", "a/3.ibd", "a/x.ibd", "a/y.ibd", "a/z.ibd", "a/z.del"],
+            &[
+                ("a/1.ren", "a/2"),
+                ("a/2.ren", "a/3"),
+                ("a/3.ren", "a/1"),
+                ("a/x.ren", "a/y"),
+                ("a/y.ren", "a/z"),
+            ],
+            &[
+                ("a/1.ibd", "a/3.ibd"),
+                ("a/2.ibd", "a/1.ibd"),
+                ("a/3.ibd", "a/2.ibd"),
+                ("a/y.ibd", "a/x.ibd"),
+                ("a/z.ibd", "a/y.ibd"),
+            ],
+        );
+    }
+
+    /// The old table was renamed, then a new one got its name.
+    #[test]
+    fn a_new_table_with_the_name_of_a_renamed_one() {
+        assert_result(
+            &["a/t.ibd", "a/t.new"],
+            &[("a/t.ren", "a/u")],
+            &[("a/t.ibd", "a/t.new"), ("a/u.ibd", "a/t.ibd")],
+        );
+        assert_result(&["a/t.ibd", "a/u.new"], &[("a/t.ren", "a/u")], &[("a/u.ibd", "a/u.new")]);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let refused = |names: &[&str], renames: &[(&str, &str)], message: &str| {
+            let error = Plan::of(files(names, renames).path()).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        };
+        refused(&["a/t.ibd", "a/u.ibd"], &[("a/t.ren", "a/u")], "neither renamed nor dropped");
+        let both = &[("a/t.ren", "a/v"), ("a/u.ren", "a/v")];
+        refused(&["a/t.ibd", "a/u.ibd"], both, "are both to be renamed to a/v");
+        for target in ["", "t", "/a/t", "../t", "a/../t", "a/b/t", "a/t\n", "a/\0"] {
+            refused(&["a/t.ibd"], &[("a/t.ren", target)], "holds no name of a table");
+        }
+    }
+
+    #[test]
+    fn a_damaged_list_is_refused() {
+        let dir = files(&["a/t.ibd"], &[]);
+        resume(dir.path(), &Disk, &Report::to_stderr(false)).unwrap();
+        let lists: [&[u8]; 6] = [
+            b"",
+            b"mariabackup moves 1\x003",
+            b"mariabackup moves 1\x001\0move\0a/t.ibd",
+            b"mariabackup moves 1\x001\0move\0../t.ibd\0a/u.ibd",
+            b"mariabackup moves 1\x001\0move\0a/t.ibd\0/u.ibd",
+            b"mariabackup moves 1\x001\0other\0a",
+        ];
+        for list in lists {
+            fs::write(dir.path().join(LIST), list).unwrap();
+            let error = resume(dir.path(), &Disk, &Report::to_stderr(false)).unwrap_err();
+            assert!(error.to_string().contains("is damaged"), "{error}");
+        }
     }
 }

@@ -9,7 +9,7 @@ const TOTAL_MIN: u64 = 32 * MIB;
 /// Used at most unless `--use-memory` asks for more: more gains nothing.
 const TOTAL_DEFAULT: u64 = 640 * MIB;
 /// Pages are read and written in pieces of about this size, if memory allows.
-const BATCH_MAX: u64 = 8 * MIB;
+const BATCH_MAX: u64 = 2 * MIB;
 /// Batches at the same time, from reading to written.
 const BATCHES: u64 = 20;
 
@@ -29,8 +29,8 @@ impl Budget {
     pub(super) fn new(use_memory: Option<u64>) -> Self {
         let total = use_memory.unwrap_or_else(|| (free_memory() / 2).min(TOTAL_DEFAULT));
         let total = total.max(TOTAL_MIN);
-        let batch = (total / (2 * BATCHES)).next_power_of_two().min(BATCH_MAX) / 2;
-        let batches = (total / 2 / batch.max(1)).clamp(8, 4 * BATCHES);
+        let batch = (total / (2 * BATCHES)).next_power_of_two().min(2 * BATCH_MAX) / 2;
+        let batches = (total / 2 / batch.max(1)).clamp(8, 3 * BATCHES);
         Self { index: to_usize(total * 2 / 5), batch: to_usize(batch), batches: to_usize(batches) }
     }
 }

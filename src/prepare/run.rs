@@ -121,7 +121,7 @@ pub(super) fn run_on(
     };
     let pages = recover(&recovery, index)?;
     report.phase_done();
-    storage.sync_all(&file_system).with_context(|| format!("sync {}", dir.display()))?;
+    storage.sync_all(dir, &file_system).with_context(|| format!("sync {}", dir.display()))?;
     let (first, end) = (copied.checkpoint.lsn, scanned.end);
     report.say(format_args!("Redo log (from LSN {first} to {end}) was applied to {pages} pages."));
 
@@ -240,7 +240,7 @@ impl Interrupted {
         let pages = journal.replay(dir, storage)?;
         report.say(format_args!("An earlier run was interrupted: {pages} pages written again."));
         // The journal of this run will take its place.
-        storage.sync_all(file_system).with_context(|| format!("sync {}", dir.display()))
+        storage.sync_all(dir, file_system).with_context(|| format!("sync {}", dir.display()))
     }
 }
 

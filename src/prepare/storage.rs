@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -26,8 +26,8 @@ pub(super) trait Storage: Sync {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes everything on the file system durable.
-    fn sync_all(&self, file_system: &durable::FileSystem) -> io::Result<()>;
+    /// Makes everything in folder `dir` durable, which is on `file_system`.
+    fn sync_all(&self, dir: &Path, file_system: &durable::FileSystem) -> io::Result<()>;
 }
 
 /// The real one.
@@ -71,7 +71,36 @@ impl Storage for Disk {
         durable::sync_dir(dir)
     }
 
-    fn sync_all(&self, file_system: &durable::FileSystem) -> io::Result<()> {
-        file_system.sync()
+    fn sync_all(&self, dir: &Path, file_system: &durable::FileSystem) -> io::Result<()> {
+        let mut paths = Vec::new();
+        if list(dir, &mut paths)? {
+            // What others write to the same file system shall not hold us up.
+            paths.iter().try_for_each(|path| File::open(path)?.sync_all())
+        } else {
+            file_system.sync()
+        }
     }
+}
+
+/// More files than this are not synced one by one.
+const FILES_MAX: usize = 512;
+
+/// Appends `dir` and everything in it; false if there are too many files.
+fn list(dir: &Path, paths: &mut Vec<PathBuf>) -> io::Result<bool> {
+    paths.push(dir.to_owned());
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if paths.len() >= FILES_MAX {
+            return Ok(false);
+        }
+        if kind.is_dir() {
+            if !list(&entry.path(), paths)? {
+                return Ok(false);
+            }
+        } else if kind.is_file() {
+            paths.push(entry.path());
+        }
+    }
+    Ok(true)
 }
