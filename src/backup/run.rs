@@ -94,6 +94,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     let point = work.read_point(&mut stage, &now, &files, &mut log_tables, aria_log)?;
     let lock_time = work.stage_end(stage)?;
+    locks.check()?;
 
     aria_files::copy_log(&point.aria_log, &sink)?;
     work.finish(session, &point, &copied, &mut logged, started, lock_time)
@@ -263,7 +264,8 @@ impl Backup<'_> {
             let ((database, table), files_of) = entry;
             let _lock = locks.lock(thread, database, table)?;
             for file in files_of.files.iter().filter(|file| !aria.has(&file.target)) {
-                files.copy(file, Writers::Blocked, thread)?;
+                // The server may not tell this account of all tables that are in use.
+                files.copy(file, Writers::Possible, thread)?;
             }
             Ok(())
         })
