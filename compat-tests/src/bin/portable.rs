@@ -48,7 +48,7 @@ fn main() {
                 Some(tree) => {
                     let tree = tree.display();
                     format!(
-                        "mkdir -p {tree}{dir}; mount --bind {dir} {tree}{dir}; \
+                        "mkdir -p {tree}{dir}; : >>{tree}/etc/hosts; mount --bind {dir} {tree}{dir}; \
                          mount --bind {dir}/hosts {tree}/etc/hosts; exec chroot {tree} {backup}"
                     )
                 }
