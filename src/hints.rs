@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 
 /// Asks the kernel to start writing `len` bytes at `offset` to the disk, without waiting.
@@ -18,14 +19,22 @@ pub fn start_writeback(file: &File, offset: u64, len: usize) {
 
 /// Waits until `len` bytes at `offset`, whose writing was started, are on the disk. Not a sync: it
 /// does not cover the file's own description.
-pub fn wait_for_writeback(file: &File, offset: u64, len: usize) {
-    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+///
+/// # Errors
+///
+/// That of the writing, which may be told here only once. A file system that cannot wait is none.
+pub fn wait_for_writeback(file: &File, offset: u64, len: usize) -> io::Result<()> {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return Ok(()) };
     let how = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: the descriptor is open for the whole call, and no memory is passed.
-    unsafe {
-        libc::sync_file_range(file.as_raw_fd(), offset, len, how);
+    let failed = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, how) } != 0;
+    match io::Error::last_os_error() {
+        error if failed && matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOSPC)) => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 

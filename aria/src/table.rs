@@ -11,6 +11,9 @@
 //! Integers of the header are big-endian, checksums little-endian. Source: `ma_open.c`,
 //! `maria_def.h`, `ma_pagecrc.c`; checked on files of 10.11.
 //!
+//! Behind the first 24 bytes: open count and changed flags, 2 bytes each, then the LSNs of
+//! [`Generation`], 7 bytes each (`_ma_state_info_write_sub` in `ma_open.c`).
+//!
 //! A table may be copied while the server writes if each of its pages can be told from a torn one
 //! (checksums) and the log makes the whole consistent (transactional): [`IndexHeader::is_online_safe`].
 
@@ -46,8 +49,21 @@ struct RawHeader {
     fulltext_keys: u8,
     data_file_type: u8,
     original_type: u8,
+    open_count: U16,
+    changed: U16,
+    create_rename_lsn: [u8; 7],
+    is_of_horizon: [u8; 7],
+    skip_redo_lsn: [u8; 7],
 }
-const _: () = assert!(size_of::<RawHeader>() == 24);
+const _: () = assert!(size_of::<RawHeader>() == 49);
+
+/// From where on the log tells all that happened to a table. Another value means that the table
+/// was written to without the log: created anew, truncated, filled in bulk, repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Generation {
+    create_rename_lsn: [u8; 7],
+    skip_redo_lsn: [u8; 7],
+}
 
 #[derive(Debug, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -136,6 +152,7 @@ pub struct IndexHeader {
     has_rows_in_pages: bool,
     is_transactional: bool,
     is_encrypted: bool,
+    generation: Generation,
 }
 
 impl IndexHeader {
@@ -165,12 +182,21 @@ impl IndexHeader {
             has_rows_in_pages: raw.data_file_type == 3,
             is_transactional: base.born_transactional != 0,
             is_encrypted: base.extra_options.get() & 1 != 0,
+            generation: Generation {
+                create_rename_lsn: raw.create_rename_lsn,
+                skip_redo_lsn: raw.skip_redo_lsn,
+            },
         })
     }
 
     /// Whether the table may be copied while it is written, each page verified.
     pub fn is_online_safe(&self) -> bool {
         self.is_transactional && self.has_rows_in_pages && self.options & PAGE_CHECKSUMS != 0
+    }
+
+    /// From where on the log tells all.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Whether the pages are encrypted: then they cannot be verified here.

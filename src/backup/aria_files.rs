@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use aria::log::LogSnapshot;
-use aria::table::{FileKind, IndexHeader};
+use aria::table::{FileKind, Generation, IndexHeader};
 use mdl::lock::TableLocks;
 
 use super::other_files::{OtherFile, in_threads};
 use super::plan::{Plan, is_written_under_locks};
 use super::source_file::SourceFile;
 use crate::report::Report;
-use crate::sink::{Sink, SinkFile};
+use crate::sink::{self, Sink, SinkFile};
 
 /// Bytes read, verified and written at a time.
 const UNIT: usize = 1 << 20;
+/// Bytes in which the header of every index file ends.
+const HEADER_MAX: usize = 8 << 10;
 /// How often a page that fails is read, 100 ms apart, before it is called damaged.
 const TRIES: u32 = 10;
 
@@ -57,13 +59,20 @@ pub fn copy_log(snapshot: &LogSnapshot, sink: &dyn Sink) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A file of a table that was copied, and what the table's header said before.
+#[derive(Debug)]
+struct CopiedFile {
+    file: OtherFile,
+    generation: Generation,
+}
+
 /// Aria tables that were copied while they could be written.
 pub struct AriaTables<'a> {
     sink: &'a dyn Sink,
     report: &'a Report,
     locks: &'a TableLocks,
     threads: usize,
-    copied: Mutex<HashMap<PathBuf, OtherFile>>,
+    copied: Mutex<HashMap<PathBuf, CopiedFile>>,
 }
 
 impl<'a> AriaTables<'a> {
@@ -110,8 +119,7 @@ impl<'a> AriaTables<'a> {
     /// Opens the files of a table, or of each of its partitions, that may be copied online.
     fn open_online(files: &[OtherFile]) -> anyhow::Result<Vec<OpenTable>> {
         let mut opened = Vec::new();
-        let is = |file: &OtherFile, ext: &str| file.path.extension().is_some_and(|e| e == ext);
-        for index in files.iter().filter(|file| is(file, "MAI")) {
+        for index in files.iter().filter(|file| is_index(file)) {
             let data_path = index.path.with_extension("MAD");
             let Some(data) = files.iter().find(|file| file.path == data_path) else { continue };
             if let Some(table) = OpenTable::open(index, data)? {
@@ -129,26 +137,24 @@ impl<'a> AriaTables<'a> {
         for (file, source, kind) in files {
             let target = file.target.display();
             self.report.say_as(thread, format_args!("Copying {} to {target}", file.path.display()));
-            let again = self.has(&file.target);
-            let out = if again {
-                self.sink.replace(&file.target)
-            } else {
-                self.sink.create(&file.target)
-            };
+            let out = sink::create_or_replace(self.sink, &file.target);
             let out = out.with_context(|| format!("create {target} in the backup"))?;
             let len = copy_pages(source, &*out, &table.header, kind, self.report)
                 .with_context(|| format!("copy {}", file.path.display()))?;
             out.finish(len).with_context(|| format!("finish {target} in the backup"))?;
             let identity = source.identity().with_context(|| format!("stat {target}"))?;
             let copied = OtherFile { identity, ..file.clone() };
+            let generation = table.header.generation();
+            let copied = CopiedFile { file: copied, generation };
             self.copied().insert(file.target.clone(), copied);
             self.report.say_as(thread, "        ...done");
         }
         Ok(())
     }
 
-    /// With DDL blocked: copies tables whose files are others than were copied, forgets tables
-    /// that are gone or may no longer be copied like this (someone else copies those anew).
+    /// With DDL blocked: copies tables whose files are others than were copied, or were written to
+    /// without the log, forgets tables that are gone or may no longer be copied like this (someone
+    /// else copies those anew).
     ///
     /// # Errors
     ///
@@ -160,15 +166,18 @@ impl<'a> AriaTables<'a> {
                 listed.insert(file.target.clone(), file.identity);
             }
         }
-        let same = |copy: &OtherFile| {
-            listed.get(&copy.target).is_some_and(|now| now.is_same_file(&copy.identity))
+        let same = |copy: &CopiedFile| {
+            let file = &copy.file;
+            let now = listed.get(&file.target);
+            now.is_some_and(|now| now.is_same_file(&file.identity))
+                && (!is_index(file) || read_generation(&file.path) == Some(copy.generation))
         };
         // The two files of a table are of use only together.
         let stale: HashSet<PathBuf> = self
             .copied()
             .values()
             .filter(|copy| !same(copy))
-            .flat_map(|copy| ["MAI", "MAD"].map(|ext| copy.target.with_extension(ext)))
+            .flat_map(|copy| ["MAI", "MAD"].map(|ext| copy.file.target.with_extension(ext)))
             .collect();
         for target in stale {
             self.report.say(format_args!("Removing {}", target.display()));
@@ -189,9 +198,20 @@ impl<'a> AriaTables<'a> {
         Ok(())
     }
 
-    fn copied(&self) -> MutexGuard<'_, HashMap<PathBuf, OtherFile>> {
+    fn copied(&self) -> MutexGuard<'_, HashMap<PathBuf, CopiedFile>> {
         self.copied.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_index(file: &OtherFile) -> bool {
+    file.path.extension().is_some_and(|extension| extension == "MAI")
+}
+
+/// `None` where the header cannot be read: then the table is copied again.
+fn read_generation(path: &Path) -> Option<Generation> {
+    let mut start = vec![0; HEADER_MAX];
+    let len = SourceFile::open(path).ok()?.read_at(&mut start, 0).ok()?;
+    Some(IndexHeader::parse(start.get(..len)?).ok()?.generation())
 }
 
 /// A table, or a partition of one, whose two files belong together.
@@ -213,7 +233,7 @@ impl OpenTable {
         let (Some(index_file), Some(data_file)) = (open(index)?, open(data)?) else {
             return Ok(None);
         };
-        let mut start = vec![0; 64 << 10];
+        let mut start = vec![0; HEADER_MAX];
         let len = index_file
             .read_at(&mut start, 0)
             .with_context(|| format!("read {}", index.path.display()))?;

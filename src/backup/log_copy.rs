@@ -28,7 +28,8 @@ impl LogCopy {
     ///
     /// The log cannot be read, or the backup holds one already.
     pub fn start(dir: &Path, creator: &str, sink: &dyn Sink) -> anyhow::Result<Self> {
-        let out = sink.create(Path::new(NAME)).context("create ib_logfile0 in the backup")?;
+        let out =
+            sink.create_urgent(Path::new(NAME)).context("create ib_logfile0 in the backup")?;
         let out = LogFile { out, len: 0 };
         let (copier, events) = RedoCopier::start(&dir.join(NAME), creator, out)?;
         Ok(Self { copier, events })

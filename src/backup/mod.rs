@@ -1,7 +1,7 @@
 //! `--backup`: a copy of a running server's files that, with the redo log copied meanwhile,
 //! stands for one moment.
 //!
-//! [`run`] holds the order of the stages. [`redo_copy`] follows the live redo log, [`plan`] says
+//! [`run()`] holds the order of the stages. [`redo_copy`] follows the live redo log, [`plan`] says
 //! what there is to copy, [`copy`] copies pages, [`other_files`] and [`aria_files`] everything
 //! else, [`spaces`] finds out which tables were created, renamed or dropped meanwhile.
 

@@ -17,7 +17,7 @@ use innodb::datadir::FileIdentity;
 
 use super::source_file::SourceFile;
 use crate::report::Report;
-use crate::sink::{Sink, SinkFile};
+use crate::sink::{self, Sink, SinkFile};
 
 /// Bytes read and written at a time.
 const UNIT: usize = 1 << 20;
@@ -82,7 +82,7 @@ impl<'a> FileCopy<'a> {
     }
 
     /// Copies one file, in the place of its former copy if there is one, and says so. A file that
-    /// vanished is left out.
+    /// vanished is left out, unless a lock keeps it.
     ///
     /// # Errors
     ///
@@ -103,16 +103,18 @@ impl<'a> FileCopy<'a> {
     /// Any failure to read or write.
     pub fn copy_silently(&self, file: &OtherFile, writers: Writers) -> anyhow::Result<()> {
         let source = match SourceFile::open(&file.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && writers == Writers::Possible =>
+            {
+                return Ok(());
+            }
             other => other.with_context(|| format!("open {}", file.path.display()))?,
         };
         let now = SystemTime::now();
         let identity =
             source.identity().with_context(|| format!("stat {}", file.path.display()))?;
         let settled = writers == Writers::Blocked || is_settled(&identity, now);
-        let again = self.copied().contains_key(&file.target);
-        let out =
-            if again { self.sink.replace(&file.target) } else { self.sink.create(&file.target) };
+        let out = sink::create_or_replace(self.sink, &file.target);
         let target = file.target.display();
         let out = out.with_context(|| format!("create {target} in the backup"))?;
         let mut buffer = vec![0; UNIT];

@@ -33,6 +33,8 @@ pub struct Plan {
     pub root: Vec<OtherFile>,
     /// Files in database folders that no engine known here uses.
     pub unknown: Vec<PathBuf>,
+    /// `.isl` files and the tablespaces that they name, which are not there.
+    pub missing: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A tablespace file and where it goes.
@@ -142,15 +144,23 @@ impl Plan {
     fn add_link(&mut self, file: OtherFile) -> anyhow::Result<()> {
         let path = match datadir::read_isl(&file.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // It may just be being written.
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                self.missing.push((file.target, PathBuf::new()));
+                return Ok(());
+            }
             other => other.with_context(|| format!("read {}", file.path.display()))?,
         };
         let remote = match std::fs::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             other => Some(other.with_context(|| format!("stat {}", path.display()))?),
         };
-        if let (Some(metadata), Some(name)) = (remote, TableName::of_file(&file.target)) {
-            let identity = FileIdentity::from(&metadata);
-            self.tables.push(Listed { space: ListedSpace { name, identity }, path });
+        match (remote, TableName::of_file(&file.target)) {
+            (Some(metadata), Some(name)) => {
+                let identity = FileIdentity::from(&metadata);
+                self.tables.push(Listed { space: ListedSpace { name, identity }, path });
+            }
+            _ => self.missing.push((file.target.clone(), path)),
         }
         self.plain.push(file);
         Ok(())

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use aria::log::{LogSnapshot, LogWatch};
 use chrono::{DateTime, Local};
 use innodb::Lsn;
@@ -21,7 +21,7 @@ use mdl::facts::ServerFacts;
 use mdl::lock::TableLocks;
 use mdl::position::BinlogPosition;
 use mdl::session::Session;
-use mdl::stage::{CommitBlocked, DdlBlocked, Flushed, StageSession, Started};
+use mdl::stage::{CommitBlocked, DdlBlocked, Flushed, LockMonitor, StageSession, Started};
 
 use super::aria_files::{self, AriaTables};
 use super::copy::{Copied, PageCopy, Source, SourceKind, Throttle};
@@ -64,9 +64,10 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), &sink)?;
     let start = log.start_checkpoint().lsn;
     report.say(format_args!("Copying the redo log from LSN {start}"));
-    let work = Backup { options, report, facts: &facts, sink: &sink, log };
+    let stage = stage_start(options, report)?;
+    let locks = stage.monitor();
+    let work = Backup { options, report, facts: &facts, sink: &sink, log, locks };
 
-    let stage = work.stage_start()?;
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     let locks = TableLocks::connect(&options.connection, options.parallel.get())?;
     let files = FileCopy::new(&sink, report, options.parallel.get());
@@ -107,6 +108,8 @@ struct Backup<'a> {
     facts: &'a ServerFacts,
     sink: &'a LocalDir,
     log: LogCopy,
+    /// Tells at once when the locks are lost.
+    locks: LockMonitor,
 }
 
 /// The moment for which the backup stands.
@@ -121,17 +124,16 @@ struct Point {
     aria_log: LogSnapshot,
 }
 
-impl Backup<'_> {
-    fn stage_start(&self) -> anyhow::Result<StageSession<Started>> {
-        self.report.say("Starting BACKUP STAGE START");
-        self.report.say("Acquiring BACKUP LOCKS...");
-        let stage =
-            StageSession::connect(&self.options.connection, self.options.lock_wait_timeout)?;
-        let stage = stage.start()?;
-        self.report.say("Acquired locks for BACKUP STAGE START");
-        Ok(stage)
-    }
+fn stage_start(options: &BackupOptions, report: &Report) -> anyhow::Result<StageSession<Started>> {
+    report.say("Starting BACKUP STAGE START");
+    report.say("Acquiring BACKUP LOCKS...");
+    let stage = StageSession::connect(&options.connection, options.lock_wait_timeout)?;
+    let stage = stage.start()?;
+    report.say("Acquired locks for BACKUP STAGE START");
+    Ok(stage)
+}
 
+impl Backup<'_> {
     fn stage_flush(&self, stage: StageSession<Started>) -> anyhow::Result<StageSession<Flushed>> {
         self.report.say("Finished BACKUP STAGE START");
         self.report.say("Starting BACKUP STAGE FLUSH");
@@ -196,7 +198,10 @@ impl Backup<'_> {
         let copy = PageCopy {
             sink: self.sink,
             report: self.report,
-            check: &|| Ok(self.log.check()?),
+            check: &|| {
+                self.log.check()?;
+                Ok(self.locks.check()?)
+            },
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
             throttle: self.options.throttle.map(Throttle::new),
@@ -286,7 +291,11 @@ impl Backup<'_> {
         let copied = self.log.wait_for(lsn, LOG_TIMEOUT)?;
         ensure!(copied, "the redo log was not copied up to LSN {lsn} in {LOG_TIMEOUT:?}");
         self.log.events().for_each(|event| logged.note(&event));
-        Plan::discover(self.facts)
+        let plan = Plan::discover(self.facts)?;
+        if let Some((link, path)) = plan.missing.first() {
+            bail!("{} names the tablespace {}, which is not there", link.display(), path.display());
+        }
+        Ok(plan)
     }
 
     /// Writes the markers for dropped and renamed tables and copies those created meanwhile.
@@ -305,6 +314,9 @@ impl Backup<'_> {
             Some(path) => plan::read_space_id(path, self.facts.checksum_algorithm),
             None => Ok(None),
         })?;
+        if let Some((id, one, other)) = resolution.duplicates.first() {
+            bail!("{} and {} are both tablespace {id}", one.display(), other.display());
+        }
         self.write_markers(&resolution)?;
         let late: Vec<Source> = plan
             .tables
@@ -373,7 +385,7 @@ impl Backup<'_> {
             let empty = plan.databases.iter().filter(|(_, empty)| *empty);
             empty.map(|(database, _)| database.join("db.opt")).any(|opt| opt == target)
         };
-        files.reconcile(&now, empty, Writers::Blocked)?;
+        files.reconcile(&now, |target| empty(target) || aria.has(target), Writers::Blocked)?;
         self.reconcile_databases(before, plan, files)?;
         let log_tables = LogTables::copy_bulk(self.sink, plan)?;
         self.report.say("Finished backing up non-InnoDB tables and files");
@@ -466,6 +478,9 @@ impl Backup<'_> {
         self.wait_for_end(&mut session, point)?;
         let (log, events) = self.log.finish(LOG_TIMEOUT)?;
         for event in &events {
+            if let Some(name) = spaces::late_ddl(event) {
+                bail!("Unexpected DDL operation detected in the late phase of backup on {name}");
+            }
             logged.note(event);
         }
         // Undo tablespaces of which something was missing are good if the log truncates them.

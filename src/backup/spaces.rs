@@ -80,6 +80,8 @@ pub struct CopiedSpace {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Logged {
     name: Option<TableName>,
+    /// The file was deleted once. It can be there again with the same id: DISCARD TABLESPACE and
+    /// IMPORT TABLESPACE. What was copied before is of no use then.
     deleted: bool,
 }
 
@@ -96,9 +98,7 @@ impl LoggedFiles {
     pub fn note(&mut self, event: &FileEvent) {
         match &event.change {
             FileChange::Create { path } | FileChange::Modify { path } => {
-                let space = self.spaces.entry(event.space).or_default();
-                space.name = TableName::of_file(path);
-                space.deleted = false;
+                self.spaces.entry(event.space).or_default().name = TableName::of_file(path);
             }
             FileChange::Rename { to, .. } => {
                 self.spaces.entry(event.space).or_default().name = TableName::of_file(to);
@@ -118,6 +118,10 @@ impl LoggedFiles {
     /// Whether the log truncates the tablespace, so that what its file held does not matter.
     pub fn is_trimmed(&self, space: SpaceId) -> bool {
         self.trimmed.contains(&space)
+    }
+
+    fn is_deleted(&self, space: SpaceId) -> bool {
+        self.spaces.get(&space).is_some_and(|space| space.deleted)
     }
 
     /// Whether the log writes page 0 of the tablespace from nothing.
@@ -155,6 +159,8 @@ pub struct Resolution {
     pub renamed: Vec<(TableName, TableName)>,
     /// Names whose files must be copied now.
     pub copy: Vec<TableName>,
+    /// Two files with one id: nobody can tell which of them is the table.
+    pub duplicates: Vec<(SpaceId, TableName, TableName)>,
 }
 
 /// Compares what was copied with what exists once DDL is blocked.
@@ -174,6 +180,7 @@ pub fn resolve<E, S: BuildHasher>(
 ) -> Result<Resolution, E> {
     let by_file: HashMap<_, _> = copied.iter().map(|(id, c)| (file(&c.identity), *id)).collect();
     let mut now: BTreeMap<SpaceId, &TableName> = BTreeMap::new();
+    let mut replaced = HashSet::new();
     let mut resolution = Resolution::default();
     for file in listed {
         // The very file that was copied, wherever it is now: the log tells whether it was
@@ -183,18 +190,28 @@ pub fn resolve<E, S: BuildHasher>(
             expected
                 .is_none_or(|l| !l.deleted && l.name.as_ref().is_none_or(|name| *name == file.name))
         });
-        if let Some(id) = same {
-            now.insert(*id, &file.name);
-            continue;
+        let id = match same {
+            Some(id) => Some(*id),
+            None => id_of(&file.name)?,
+        };
+        let is_copy = id.is_some_and(|id| {
+            let file_is = |c: &CopiedSpace| c.identity.is_same_file(&file.identity);
+            !logged.is_deleted(id) && copied.get(&id).is_some_and(file_is)
+        });
+        if !is_copy {
+            resolution.copy.push(file.name.clone());
         }
-        match id_of(&file.name)? {
-            Some(id)
-                if copied.get(&id).is_some_and(|c| c.identity.is_same_file(&file.identity)) =>
-            {
-                now.insert(id, &file.name);
+        if let Some(id) = id {
+            if let Some(other) = now.insert(id, &file.name) {
+                resolution.duplicates.push((id, other.clone(), file.name.clone()));
             }
-            _ => resolution.copy.push(file.name.clone()),
+            if !is_copy {
+                replaced.insert(id);
+            }
         }
+    }
+    for id in &replaced {
+        now.remove(id);
     }
     for (id, copy) in copied {
         match now.get(id) {
@@ -209,6 +226,20 @@ pub fn resolve<E, S: BuildHasher>(
     resolution.renamed.sort();
     resolution.copy.sort();
     Ok(resolution)
+}
+
+/// The table that `event`, logged after DDL was blocked, creates, renames or drops, if it is one
+/// that a backup holds.
+pub fn late_ddl(event: &FileEvent) -> Option<String> {
+    let path = match &event.change {
+        FileChange::Create { path } | FileChange::Delete { path } => path,
+        FileChange::Rename { to, .. } => to,
+        _ => return None,
+    };
+    let name = TableName::of_file(path).filter(|name| !name.is_intermediate())?;
+    // The auxiliary tables of full-text indexes come and go by themselves.
+    let own = !name.0.file_name()?.as_bytes().starts_with(b"FTS_");
+    own.then(|| name.display().to_string())
 }
 
 /// Which file this is, whatever its name and contents.
@@ -278,6 +309,7 @@ mod tests {
             deleted: deleted.iter().map(|name| table(name)).collect(),
             renamed: renamed.iter().map(|(from, to)| (table(from), table(to))).collect(),
             copy: copy.iter().map(|name| table(name)).collect(),
+            duplicates: Vec::new(),
         }
     }
 
@@ -327,6 +359,21 @@ mod tests {
     fn imported_table_of_which_the_log_tells_nothing() {
         let got = resolved(&[(1, "d/a")], &[], &[(9, "d/a")]);
         assert_eq!(got, expected(&["d/a"], &[], &["d/a"]));
+    }
+
+    #[test]
+    fn table_imported_again_with_its_id_and_even_its_inode() {
+        let events = [(1, "delete", "d/a"), (1, "modify", "d/a")];
+        let got = resolved(&[(1, "d/a")], &events, &[(1, "d/a")]);
+        assert_eq!(got, expected(&["d/a"], &[], &["d/a"]));
+    }
+
+    #[test]
+    fn stray_copy_of_a_tablespace_is_told() {
+        let id_of = |_: &TableName| Ok::<_, ()>(Some(SpaceId(1)));
+        let files = listed(&[(1, "d/a"), (2, "d/a_old")]);
+        let got = resolve(&copied(&[(1, "d/a")]), &logged(&[]), &files, id_of).unwrap();
+        assert_eq!(got.duplicates, [(SpaceId(1), table("d/a"), table("d/a_old"))]);
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(super) struct SpaceFacts {
     pub name: Option<(Lsn, Vec<u8>)>,
     /// The tablespace was dropped.
     pub is_deleted: bool,
+    /// Start of the last mini-transaction that dropped it. If it is there nevertheless, it was
+    /// imported again with its old id, and nothing that was logged before is about this file.
+    pub dropped_at: Option<Lsn>,
     /// Entries of page 0 since its last initialisation; kept for tablespaces without a usable file.
     pub page0: Vec<Entry>,
 }
@@ -177,6 +180,7 @@ impl<'a> Scanner<'a, '_> {
         let lsn = Lsn(mtr.start().0 + run.range.start as u64);
         // The last record of a mini-transaction only if it is the last run.
         let bytes = mtr.run_bytes(run);
+        let mtr_start = mtr.start();
         for record in redo::record::decode_run(bytes, lsn) {
             let (space, name) = match record.context("read a file record")? {
                 Record::File(
@@ -188,6 +192,13 @@ impl<'a> Scanner<'a, '_> {
             };
             let facts = self.facts(space);
             facts.is_deleted = name.is_none();
+            if facts.is_deleted {
+                facts.dropped_at = Some(mtr_start);
+                facts.size = None;
+                facts.flags = None;
+                facts.trims.clear();
+                facts.page0.clear();
+            }
             if let Some(name) = name {
                 facts.name = Some((lsn, name.to_vec()));
             }

@@ -64,6 +64,8 @@ pub(super) struct Space {
     pub size: u32,
     /// Pages cut off: those from the number on, by mini-transactions that start at the LSN.
     trims: Vec<(Lsn, PageNo)>,
+    /// What was logged before is about another file of the same id.
+    dropped_at: Option<Lsn>,
     /// New length of the last file in bytes: first cut, then extended.
     cut: Option<u64>,
     extend: Option<u64>,
@@ -80,11 +82,12 @@ impl Space {
         self.trims
             .iter()
             .any(|&(lsn, first)| (self.kind != Kind::System || page_no >= first) && end <= lsn)
+            || self.dropped_at.is_some_and(|lsn| end <= lsn)
     }
 
     /// Whether any pages were cut off.
     pub(super) fn has_trims(&self) -> bool {
-        !self.trims.is_empty()
+        !self.trims.is_empty() || self.dropped_at.is_some()
     }
 
     /// Decides about the length of the last file.
@@ -94,6 +97,7 @@ impl Space {
         let Some((last, fixed)) = self.files.split_last() else {
             bail!("tablespace {} has no file", self.id)
         };
+        self.dropped_at = facts.dropped_at;
         let start: u64 = fixed.iter().map(|file| file.len / physical).sum();
         let mut len = last.len;
         if let Some(&(_, page_no)) = facts.trims.last() {
@@ -160,6 +164,8 @@ struct Unusable {
     /// The id it claims to have.
     id: SpaceId,
     why: String,
+    /// Nothing was ever stored where its page 0 is.
+    is_empty: bool,
 }
 
 /// The tablespaces of a backup.
@@ -254,7 +260,8 @@ impl Spaces {
             Err(error) => {
                 let id = innodb::page::Page::new(&page0).map_or(0, |page| page.space_id().0);
                 let why = format!("{error:#}");
-                self.unusable.push(Unusable { file, kind, id: SpaceId(id), why });
+                let is_empty = page0.iter().all(|&byte| byte == 0);
+                self.unusable.push(Unusable { file, kind, id: SpaceId(id), why, is_empty });
                 Ok(())
             }
         }
@@ -303,6 +310,7 @@ impl Spaces {
             is_encrypted: header.encryption().is_some_and(|e| e.scheme != 0 && e.encryption != 2),
             size: header.size().max(u32::try_from(pages).unwrap_or(u32::MAX)),
             trims: Vec::new(),
+            dropped_at: None,
             cut: None,
             extend: None,
         };
@@ -432,6 +440,10 @@ impl Spaces {
         for unusable in &self.unusable {
             let path = unusable.file.path.display();
             if !names.contains(&unusable.file.path) {
+                if unusable.is_empty {
+                    report.say(format_args!("Warning: {path} holds nothing; left as it is."));
+                    continue;
+                }
                 bail!("page 0 of {path} is unusable: {}", unusable.why);
             }
             report.detail(format_args!("{path} is ignored: {}", unusable.why));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Sink, SinkFile};
+use crate::durable::FileSystem;
 use crate::{durable, hints};
 
 /// Bytes of a file that may be on their way to the disk before the writer waits for them.
@@ -16,6 +17,8 @@ const BEHIND: usize = 32 << 20;
 /// A directory that a backup is written to.
 pub struct LocalDir {
     root: PathBuf,
+    /// Open since before the first write, so that no failed write-back goes unnoticed.
+    file_system: FileSystem,
     written: Mutex<HashSet<PathBuf>>,
 }
 
@@ -27,10 +30,11 @@ impl LocalDir {
     /// Those of creating the directory.
     pub fn create(root: &Path) -> io::Result<Self> {
         make_dir(root)?;
-        Ok(Self { root: root.to_path_buf(), written: Mutex::default() })
+        let file_system = FileSystem::of(root)?;
+        Ok(Self { root: root.to_path_buf(), file_system, written: Mutex::default() })
     }
 
-    fn open_new(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+    fn open_new(&self, path: &Path, waits: bool) -> io::Result<Box<dyn SinkFile>> {
         let full = self.root.join(path);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(durable::file_mode());
@@ -43,7 +47,7 @@ impl LocalDir {
             }
             other => other?,
         };
-        Ok(Box::new(LocalFile { file, behind: Mutex::default() }))
+        Ok(Box::new(LocalFile { file, waits, behind: Mutex::default() }))
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
@@ -61,7 +65,13 @@ fn make_dir(path: &Path) -> io::Result<()> {
 
 impl Sink for LocalDir {
     fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
-        let file = self.open_new(path)?;
+        let file = self.open_new(path, true)?;
+        self.written().insert(path.to_path_buf());
+        Ok(file)
+    }
+
+    fn create_urgent(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+        let file = self.open_new(path, false)?;
         self.written().insert(path.to_path_buf());
         Ok(file)
     }
@@ -102,19 +112,21 @@ impl Sink for LocalDir {
     }
 
     fn sync(&self) -> io::Result<()> {
-        durable::sync_filesystem(&self.root)
+        self.file_system.sync()
     }
 }
 
 struct LocalFile {
     file: File,
+    /// Whether the writer may be made to wait.
+    waits: bool,
     /// Ranges on their way to the disk, oldest first, and their bytes.
     behind: Mutex<(VecDeque<(u64, usize)>, usize)>,
 }
 
 impl LocalFile {
     /// Takes what was written some time ago out of memory, where the server's files belong.
-    fn drop_behind(&self, offset: u64, len: usize) {
+    fn drop_behind(&self, offset: u64, len: usize) -> io::Result<()> {
         let mut written = Vec::new();
         {
             let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,9 +140,10 @@ impl LocalFile {
             }
         }
         for (offset, len) in written {
-            hints::wait_for_writeback(&self.file, offset, len);
+            hints::wait_for_writeback(&self.file, offset, len)?;
             hints::forget(&self.file, offset, len as u64);
         }
+        Ok(())
     }
 }
 
@@ -139,8 +152,7 @@ impl SinkFile for LocalFile {
         self.file.write_all_at(bytes, offset)?;
         // Started now, the final sync has little left to do.
         hints::start_writeback(&self.file, offset, bytes.len());
-        self.drop_behind(offset, bytes.len());
-        Ok(())
+        if self.waits { self.drop_behind(offset, bytes.len()) } else { Ok(()) }
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {

@@ -20,6 +20,13 @@ pub trait Sink: Send + Sync {
     /// `AlreadyExists` when there is a file of that name: nothing is ever overwritten.
     fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
 
+    /// As [`create`](Self::create), for a file whose writer must not wait for the destination.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    fn create_urgent(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
+
     /// Creates a file in the place of one that this backup wrote before.
     ///
     /// # Errors
@@ -57,6 +64,18 @@ pub trait Sink: Send + Sync {
     ///
     /// Any failure means that the backup is not durable and must not be called complete.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Creates a file, in the place of one that this backup wrote before if there is one.
+///
+/// # Errors
+///
+/// As [`Sink::create`].
+pub fn create_or_replace(sink: &dyn Sink, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+    match sink.replace(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => sink.create(path),
+        other => other,
+    }
 }
 
 /// One file of a backup while it is written.
