@@ -72,7 +72,7 @@ fn test(filter: &[&str]) -> anyhow::Result<()> {
     run(cargo().args(["build", "--package=mariabackup"]))?;
     let program = target_dir().join("debug/mariabackup");
     run(cargo()
-        .args(["test", "--package=compat-tests"])
+        .args(["test", "--package=compat-tests", "--no-fail-fast"])
         .args(filter)
         .env("MARIABACKUP_BIN", program))
 }
