@@ -1,4 +1,4 @@
-//! Hints to the kernel about files: what to write out soon, what to forget.
+//! Hints to the kernel: what to write out soon, what to forget, who may wait.
 //!
 //! None of them changes what a file holds; a failure is not an error, only slower.
 
@@ -7,6 +7,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+
+/// Lets this thread step back when others, the server's above all, want the processor.
+pub fn yield_to_others() {
+    let _ = rustix::process::nice(10);
+}
 
 /// Asks the kernel to start writing `len` bytes at `offset` to the disk, without waiting.
 pub fn start_writeback(file: &File, offset: u64, len: usize) {

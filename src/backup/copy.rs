@@ -20,6 +20,7 @@ use innodb::space::SpaceHeader;
 use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
+use crate::hints;
 use crate::report::Report;
 use crate::sink::{Sink, SinkFile};
 
@@ -160,6 +161,7 @@ impl PageCopy<'_> {
     }
 
     fn work(&self, queue: &Queue, thread: usize) -> anyhow::Result<()> {
+        hints::yield_to_others();
         let mut buffer = vec![0; UNIT];
         while let Some(task) = queue.next(self.sink.takes_any_offset()) {
             (self.check)()?;

@@ -51,6 +51,11 @@ const CATCH_UP_ROUNDS: u32 = 20;
 /// Whatever keeps the backup from being complete, consistent and durable; the target then lacks
 /// the checkpoints file, and `--prepare` refuses it.
 pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
+    let target = options.target_dir.display();
+    back_up(options, report).with_context(|| format!("the backup in {target} is not complete"))
+}
+
+fn back_up(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let started = Local::now();
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;

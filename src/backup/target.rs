@@ -89,14 +89,8 @@ pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<Loca
             .hint("choose a new or empty directory for --target-dir; nothing is overwritten");
         }
     }
-    let sink = LocalDir::create(target)
-        .with_context(|| format!("create the target directory {}", target.display()))
-        .hint("the parent of --target-dir must exist and be writable")?;
-    let inside = |dir: &Path| match (target.canonicalize(), dir.canonicalize()) {
-        (Ok(target), Ok(dir)) => target.starts_with(dir),
-        _ => false,
-    };
-    if inside(&facts.datadir) {
+    let datadir = facts.datadir.canonicalize().unwrap_or_else(|_| facts.datadir.clone());
+    if real_path(target).is_some_and(|target| target.starts_with(datadir)) {
         return Err(anyhow::anyhow!(
             "the target directory {} lies in the server's data directory {}",
             target.display(),
@@ -104,7 +98,16 @@ pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<Loca
         ))
         .hint("choose a directory elsewhere: there, the server would take it for a database");
     }
-    Ok(sink)
+    LocalDir::create(target)
+        .with_context(|| format!("create the target directory {}", target.display()))
+        .hint("the parent of --target-dir must exist and be writable")
+}
+
+/// The path without links of what exists or could be created there.
+fn real_path(path: &Path) -> Option<PathBuf> {
+    path.canonicalize()
+        .ok()
+        .or_else(|| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 /// What the files that describe a backup are made of.
