@@ -8,6 +8,19 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use rustix::process::Resource;
+
+/// Raises the limit of open files to `wanted` as far as that is allowed; never lowers it. Returns
+/// the limit in force.
+pub fn raise_open_files_limit(wanted: u64) -> u64 {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    limit.current = Some(wanted.min(most).max(limit.current.unwrap_or(u64::MAX)));
+    // What there is must do where it cannot be raised.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Lets this thread step back when others, the server's above all, want the processor.
 pub fn yield_to_others() {
     let _ = rustix::process::nice(10);

@@ -32,6 +32,7 @@ use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
 use super::plan::{self, Plan, is_statistics, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::target;
+use crate::hints;
 use crate::options::BackupOptions;
 use crate::report::Report;
 use crate::sink::{LocalDir, Sink};
@@ -57,6 +58,10 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
 
 fn back_up(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let started = Local::now();
+    if let Some(wanted) = options.open_files_limit {
+        let limit = hints::raise_open_files_limit(wanted);
+        report.say(format_args!("open files limit requested {wanted}, set to {limit}"));
+    }
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;
     target::check_server(&facts, options, report)?;

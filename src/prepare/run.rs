@@ -22,7 +22,6 @@ use innodb::{Lsn, SpaceId};
 use redo::Ring;
 use redo::header::{self, Checkpoint, FINAL_LOG_SIZE, LogHeader};
 use rustix::fs::FlockOperation;
-use rustix::process::Resource;
 
 use super::journal::{self, LogId};
 use super::markers::{self, Plan};
@@ -33,6 +32,7 @@ use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
 use super::{binlog, index, scan};
 use crate::durable::FileSystem;
+use crate::hints;
 use crate::mapped::Mapped;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
@@ -302,13 +302,7 @@ fn processors() -> usize {
 
 /// How many tablespaces each batch may keep open.
 fn open_spaces(wanted: Option<u64>, batches: usize) -> usize {
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let raised = wanted.unwrap_or(4096).min(most).max(limit.current.unwrap_or(u64::MAX));
-    limit.current = Some(raised);
-    // What there is must do where it cannot be raised.
-    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
-    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = hints::raise_open_files_limit(wanted.unwrap_or(4096));
     // Each batch, and those whose files are being synced.
     let per_batch = limit.saturating_sub(RESERVED_FILES) / (2 * batches as u64 + 8);
     usize::try_from(per_batch.clamp(1, 64)).unwrap_or(1)
