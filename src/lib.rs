@@ -7,6 +7,7 @@ pub mod defaults_file;
 pub mod durable;
 pub mod hint;
 mod hints;
+mod hooks;
 mod mapped;
 pub mod metadata;
 pub mod names;

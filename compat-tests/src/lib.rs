@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod compare;
+pub mod hooks;
 pub mod installation;
 pub mod random;
 pub mod server;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use crate::installation::{Series, prefixed, workspace_dir};
 use crate::server::TestServer;
@@ -192,26 +192,43 @@ pub fn run(command: &mut Command) -> Outcome {
 /// Our program: `MARIABACKUP_BIN`, or built from this workspace as this test was.
 fn our_program() -> &'static OsStr {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| {
-        if let Some(path) = std::env::var_os("MARIABACKUP_BIN") {
-            return PathBuf::from(path);
-        }
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(workspace_dir()).args([
-            "build",
-            "--quiet",
-            "--package=mariabackup",
-            "--bin=mariabackup",
-        ]);
-        if !cfg!(debug_assertions) {
-            command.arg("--release");
-        }
-        let status = command.status().expect("run cargo");
-        assert!(status.success(), "{command:?}: {status}");
-        // Test programs are in `deps` beside the program, those of xtask beside it.
-        let test = std::env::current_exe().expect("a path");
-        let found = test.ancestors().map(|dir| dir.join("mariabackup")).find(|path| path.is_file());
-        found.unwrap_or_else(|| panic!("no mariabackup beside {}", test.display()))
-    });
-    program.as_os_str()
+    PROGRAM.get_or_init(|| program("MARIABACKUP_BIN", "mariabackup", &[])).as_os_str()
+}
+
+/// Our program with the feature `test-hooks`: `MARIABACKUP_HOOKS_BIN`, or built likewise.
+pub(crate) fn program_with_hooks() -> &'static OsStr {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let features = ["--features=test-hooks"];
+    PROGRAM
+        .get_or_init(|| program("MARIABACKUP_HOOKS_BIN", "mariabackup-hooks", &features))
+        .as_os_str()
+}
+
+/// The program that `variable` names, or one built with `options` and kept as `name`.
+fn program(variable: &str, name: &str, options: &[&str]) -> PathBuf {
+    // Both programs are built under one name.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    if let Some(path) = std::env::var_os(variable) {
+        return PathBuf::from(path);
+    }
+    let _building = BUILDING.lock().expect("another build failed");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(workspace_dir())
+        .args(["build", "--quiet", "--package=mariabackup", "--bin=mariabackup"])
+        .args(options);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.status().expect("run cargo");
+    assert!(status.success(), "{command:?}: {status}");
+    // Test programs are in `deps` beside the program, those of xtask beside it.
+    let test = std::env::current_exe().expect("a path");
+    let found = test.ancestors().map(|dir| dir.join("mariabackup")).find(|path| path.is_file());
+    let found = found.unwrap_or_else(|| panic!("no mariabackup beside {}", test.display()));
+    let kept = found.with_file_name(name);
+    if kept != found {
+        std::fs::copy(&found, &kept).expect("copy the program");
+    }
+    kept
 }

@@ -21,6 +21,7 @@ use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
 use crate::hints;
+use crate::hooks;
 use crate::report::Report;
 use crate::sink::{Sink, SinkFile};
 
@@ -191,6 +192,7 @@ impl PageCopy<'_> {
         source: Source,
         thread: usize,
     ) -> anyhow::Result<Option<Arc<OpenFile>>> {
+        hooks::reach(format_args!("before-file {}", source.target.display()));
         let file = match SourceFile::open(&source.path) {
             Ok(file) => file,
             Err(error) if is_gone(&error, &source.kind) => {
@@ -253,6 +255,7 @@ impl PageCopy<'_> {
             thread,
             format_args!("Copying {} to {}", source.path.display(), source.target.display()),
         );
+        hooks::reach(format_args!("opened-file {}", source.target.display()));
         Ok(Some(Arc::new(OpenFile { source, file, out, context, first_page, len })))
     }
 
@@ -324,6 +327,7 @@ impl PageCopy<'_> {
             self.report.advance(unit as u64);
             queue.bytes.fetch_add(unit as u64, Ordering::Relaxed);
             offset += unit as u64;
+            hooks::reach(format_args!("in-file {}", file.source.target.display()));
         }
         Ok(())
     }

@@ -33,6 +33,7 @@ use super::plan::{self, Plan, is_statistics, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::target;
 use crate::hints;
+use crate::hooks;
 use crate::options::BackupOptions;
 use crate::report::Report;
 use crate::sink::{LocalDir, Sink};
@@ -82,29 +83,40 @@ fn back_up(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let locks = TableLocks::connect(&options.connection, options.parallel.get())?;
     let files = FileCopy::new(&sink, report, options.parallel.get());
     let aria = AriaTables::new(&sink, report, &locks, options.parallel.get());
+    hooks::reach("before-listing");
     let plan = Plan::discover(&facts)?;
+    hooks::reach("after-listing");
     let mut copied = work.watching(&aria_log, || {
         let copied = work.copy_tablespaces(&plan, &files)?;
+        hooks::reach("after-tablespaces");
         aria.copy_online(&plan)?;
+        hooks::reach("after-aria");
         files.copy_all(&plan.plain, Writers::Possible)?;
+        hooks::reach("after-plain");
         Ok(copied)
     })?;
 
     work.catch_up(&mut session)?;
     let stage = work.stage_flush(stage)?;
+    hooks::reach("in-flush");
     work.copy_idle_tables(&mut session, &plan, &files, &aria, &locks)?;
+    hooks::reach("before-block-ddl");
 
     let stage = work.stage_block_ddl(stage)?;
+    hooks::reach("in-block-ddl");
     let mut logged = LoggedFiles::default();
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
     work.resolve_tablespaces(&now, &logged, &mut copied)?;
     let mut log_tables = work.copy_what_changed(&plan, &now, &files, &aria)?;
     work.write_out_logs(&mut session)?;
+    hooks::reach("before-block-commit");
 
     let mut stage = work.stage_block_commit(stage)?;
+    hooks::reach("in-block-commit");
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     let point = work.read_point(&mut stage, &now, &files, &mut log_tables, aria_log)?;
     let lock_time = work.stage_end(stage)?;
+    hooks::reach("after-end");
     locks.check()?;
 
     aria_files::copy_log(&point.aria_log, &sink)?;

@@ -13,6 +13,7 @@ use mdl::position::BinlogPosition;
 use mdl::session::Session;
 
 use crate::hint::WithHint;
+use crate::hooks;
 use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames};
 use crate::options::BackupOptions;
 use crate::report::Report;
@@ -179,6 +180,7 @@ impl Metadata<'_> {
         write(sink, names.info, &info.render())?;
         report.say("Syncing the backup to stable storage");
         sink.sync().with_context(|| format!("sync the backup in {target}"))?;
+        hooks::reach("before-checkpoints");
         let checkpoints = Checkpoints {
             backup_type: BackupType::FullBackuped,
             from_lsn: Lsn(0),

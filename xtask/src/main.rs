@@ -8,9 +8,10 @@ mod install;
 mod licenses;
 mod run;
 
+use std::fs;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use crate::install::Need;
 use crate::run::{cargo, run, run_built, target_dir};
@@ -69,12 +70,16 @@ fn demo() -> anyhow::Result<()> {
 fn test(filter: &[&str]) -> anyhow::Result<()> {
     install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
     run(cargo().args(["test", "--workspace", "--exclude=compat-tests"]).args(filter))?;
-    run(cargo().args(["build", "--package=mariabackup"]))?;
     let program = target_dir().join("debug/mariabackup");
+    let program_with_hooks = target_dir().join("debug/mariabackup-hooks");
+    run(cargo().args(["build", "--package=mariabackup", "--features=test-hooks"]))?;
+    fs::copy(&program, &program_with_hooks).context("keep the program with test hooks")?;
+    run(cargo().args(["build", "--package=mariabackup"]))?;
     run(cargo()
         .args(["test", "--package=compat-tests", "--no-fail-fast"])
         .args(filter)
-        .env("MARIABACKUP_BIN", program))
+        .env("MARIABACKUP_BIN", program)
+        .env("MARIABACKUP_HOOKS_BIN", program_with_hooks))
 }
 
 fn bench(variant: &[&str]) -> anyhow::Result<()> {
