@@ -8,8 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -17,6 +16,7 @@ use innodb::SpaceId;
 use innodb::page::{self, ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
+use self::queue::{OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
@@ -25,8 +25,8 @@ use crate::hooks;
 use crate::report::Report;
 use crate::sink::{Sink, SinkFile};
 
-/// Bytes that a thread claims of a file at a time.
-const CLAIM: u64 = 4 << 20;
+mod queue;
+
 /// Bytes read, verified and written at a time: small enough to stay in a processor's cache.
 const UNIT: usize = 1 << 20;
 /// How often a page that fails is read before it is called damaged (the reference: 10).
@@ -110,7 +110,7 @@ impl Throttle {
         let nanos = len as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let wait = {
-            let mut next = lock(&self.next);
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let start = (*next).max(Instant::now());
             *next = start + cost;
             start.saturating_duration_since(Instant::now())
@@ -325,7 +325,7 @@ impl PageCopy<'_> {
             write_nonzero(&*file.out, offset, bytes)
                 .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
             self.report.advance(unit as u64);
-            queue.bytes.fetch_add(unit as u64, Ordering::Relaxed);
+            queue.count(unit as u64);
             offset += unit as u64;
             hooks::reach(format_args!("in-file {}", file.source.target.display()));
         }
@@ -446,171 +446,6 @@ fn check_supported(header: &SpaceHeader, path: &Path) -> anyhow::Result<()> {
 
 fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
     error.kind() == io::ErrorKind::NotFound && matches!(kind, SourceKind::Table(_))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A file while it is copied.
-struct OpenFile {
-    source: Source,
-    file: SourceFile,
-    out: Box<dyn SinkFile>,
-    /// What pages are verified by; none where the redo log initialises all of them.
-    context: Option<SpaceContext>,
-    /// Number of the file's first page.
-    first_page: u32,
-    /// Bytes to copy.
-    len: u64,
-}
-
-impl OpenFile {
-    fn finish(&self, report: &Report, thread: usize) -> anyhow::Result<()> {
-        let target = self.source.target.display();
-        self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
-        report.say_as(thread, "        ...done");
-        Ok(())
-    }
-}
-
-enum Task {
-    Open(Source),
-    Range { file: Arc<OpenFile>, start: u64, end: u64 },
-}
-
-/// A file of which ranges are still to be claimed or in work.
-struct Slot {
-    file: Arc<OpenFile>,
-    next: u64,
-    in_work: usize,
-}
-
-#[derive(Default)]
-struct QueueState {
-    /// Biggest last.
-    waiting: Vec<Source>,
-    /// Threads that are opening a file, which can bring more ranges.
-    opening: usize,
-    slots: Vec<Slot>,
-    copied: Copied,
-    error: Option<anyhow::Error>,
-}
-
-/// The work of a run, shared by its threads.
-struct Queue {
-    state: Mutex<QueueState>,
-    changed: Condvar,
-    bytes: AtomicU64,
-}
-
-impl Queue {
-    fn new(waiting: Vec<Source>) -> Self {
-        let state = QueueState { waiting, ..QueueState::default() };
-        Self { state: Mutex::new(state), changed: Condvar::new(), bytes: AtomicU64::new(0) }
-    }
-
-    /// The next piece of work; waits for files that are being opened. `None`: nothing is left.
-    fn next(&self, any_offset: bool) -> Option<Task> {
-        let mut state = lock(&self.state);
-        loop {
-            if state.error.is_some() {
-                return None;
-            }
-            if let Some(slot) = state.slots.iter_mut().find(|slot| slot.next < slot.file.len) {
-                let start = slot.next;
-                let len = if any_offset { CLAIM } else { slot.file.len };
-                slot.next = start.saturating_add(len).min(slot.file.len);
-                slot.in_work += 1;
-                return Some(Task::Range { file: slot.file.clone(), start, end: slot.next });
-            }
-            if let Some(source) = state.waiting.pop() {
-                state.opening += 1;
-                return Some(Task::Open(source));
-            }
-            if state.opening == 0 {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Takes the outcome of [`Task::Open`]; gives the file back if it has nothing to copy.
-    fn opened(&self, file: Option<Arc<OpenFile>>) -> Option<Arc<OpenFile>> {
-        let mut state = lock(&self.state);
-        state.opening -= 1;
-        self.changed.notify_all();
-        let file = file?;
-        if file.len == 0 {
-            return Some(file);
-        }
-        state.slots.push(Slot { file, next: 0, in_work: 0 });
-        None
-    }
-
-    /// Notes that a range of `file` is done; whether it was the last.
-    fn done(&self, file: &Arc<OpenFile>) -> bool {
-        let mut state = lock(&self.state);
-        let Some(index) = state.slots.iter().position(|slot| Arc::ptr_eq(&slot.file, file)) else {
-            return false;
-        };
-        let Some(slot) = state.slots.get_mut(index) else { return false };
-        slot.in_work -= 1;
-        let complete = slot.in_work == 0 && slot.next == slot.file.len;
-        if complete {
-            state.slots.swap_remove(index);
-        }
-        complete
-    }
-
-    /// Whether the tablespace was not copied before; if so it is now spoken for.
-    fn claim(&self, id: SpaceId, space: CopiedSpace) -> bool {
-        let mut state = lock(&self.state);
-        match state.copied.spaces.entry(id) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(space);
-                true
-            }
-        }
-    }
-
-    fn defer(&self, name: TableName) {
-        lock(&self.state).copied.deferred.push(name);
-    }
-
-    /// Remembers a problem that a truncation in the log would explain; an error for all files
-    /// that the server does not truncate.
-    fn suspect(&self, file: &OpenFile, problem: String) -> anyhow::Result<()> {
-        let path = &file.source.path;
-        match (&file.source.kind, &file.context) {
-            (SourceKind::Undo, Some(context)) => {
-                let suspect = Suspect { path: path.clone(), problem };
-                let id = context.space_id();
-                lock(&self.state).copied.suspect.entry(id).or_insert(suspect);
-                Ok(())
-            }
-            _ => bail!(
-                "failed to read page after {TRIES} retries. File {} seems to be corrupted: \
-                 {problem}",
-                path.display()
-            ),
-        }
-    }
-
-    fn fail(&self, error: anyhow::Error) {
-        let mut state = lock(&self.state);
-        state.error.get_or_insert(error);
-        self.changed.notify_all();
-    }
-
-    fn into_result(self) -> anyhow::Result<Copied> {
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match state.error {
-            Some(error) => Err(error),
-            None => Ok(Copied { bytes: self.bytes.into_inner(), ..state.copied }),
-        }
-    }
 }
 
 #[cfg(test)]

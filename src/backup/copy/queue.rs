@@ -1,0 +1,336 @@
+//! The work of a copy, shared by its threads: files are opened one by one, the biggest first, and
+//! their bytes are claimed in ranges, so that all threads help with the last file. Few files are
+//! open at a time: one is opened only when all ranges of those before it are claimed.
+
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, bail};
+use innodb::SpaceId;
+use innodb::page::SpaceContext;
+
+use super::{Copied, Source, SourceKind, Suspect, TRIES};
+use crate::backup::source_file::SourceFile;
+use crate::backup::spaces::{CopiedSpace, TableName};
+use crate::report::Report;
+use crate::sink::SinkFile;
+
+/// Bytes that a thread claims of a file at a time.
+const CLAIM: u64 = 4 << 20;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A file while it is copied.
+pub struct OpenFile {
+    /// Where it comes from and goes to.
+    pub source: Source,
+    /// The server's.
+    pub file: SourceFile,
+    /// Its copy.
+    pub out: Box<dyn SinkFile>,
+    /// What pages are verified by; none where the redo log initialises all of them.
+    pub context: Option<SpaceContext>,
+    /// Number of the file's first page.
+    pub first_page: u32,
+    /// Bytes to copy.
+    pub len: u64,
+}
+
+impl OpenFile {
+    /// Ends the copy, all ranges of which are written.
+    ///
+    /// # Errors
+    ///
+    /// Those of the destination.
+    pub fn finish(&self, report: &Report, thread: usize) -> anyhow::Result<()> {
+        let target = self.source.target.display();
+        self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
+        report.say_as(thread, "        ...done");
+        Ok(())
+    }
+}
+
+/// A piece of work of one thread.
+pub enum Task {
+    /// Open this file.
+    Open(Source),
+    /// Copy the bytes from `start` to `end`.
+    Range {
+        /// The file.
+        file: Arc<OpenFile>,
+        /// First byte.
+        start: u64,
+        /// Byte after the last.
+        end: u64,
+    },
+}
+
+/// A file of which ranges are still to be claimed or in work.
+struct Slot {
+    file: Arc<OpenFile>,
+    next: u64,
+    in_work: usize,
+}
+
+#[derive(Default)]
+struct QueueState {
+    /// Biggest last.
+    waiting: Vec<Source>,
+    /// Threads that are opening a file, which can bring more ranges.
+    opening: usize,
+    slots: Vec<Slot>,
+    copied: Copied,
+    error: Option<anyhow::Error>,
+}
+
+/// The work of a run, shared by its threads.
+pub struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+    bytes: AtomicU64,
+}
+
+impl Queue {
+    /// All work that `waiting` (biggest last) makes.
+    pub fn new(waiting: Vec<Source>) -> Self {
+        let state = QueueState { waiting, ..QueueState::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new(), bytes: AtomicU64::new(0) }
+    }
+
+    /// The next piece of work; waits for files that are being opened. `None`: nothing is left.
+    pub fn next(&self, any_offset: bool) -> Option<Task> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.error.is_some() {
+                return None;
+            }
+            if let Some(slot) = state.slots.iter_mut().find(|slot| slot.next < slot.file.len) {
+                let start = slot.next;
+                let len = if any_offset { CLAIM } else { slot.file.len };
+                slot.next = start.saturating_add(len).min(slot.file.len);
+                slot.in_work += 1;
+                return Some(Task::Range { file: slot.file.clone(), start, end: slot.next });
+            }
+            if let Some(source) = state.waiting.pop() {
+                state.opening += 1;
+                return Some(Task::Open(source));
+            }
+            if state.opening == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes the outcome of [`Task::Open`]; gives the file back if it has nothing to copy.
+    pub fn opened(&self, file: Option<Arc<OpenFile>>) -> Option<Arc<OpenFile>> {
+        let mut state = lock(&self.state);
+        state.opening -= 1;
+        self.changed.notify_all();
+        let file = file?;
+        if file.len == 0 {
+            return Some(file);
+        }
+        state.slots.push(Slot { file, next: 0, in_work: 0 });
+        None
+    }
+
+    /// Notes that a range of `file` is done; whether it was the last.
+    pub fn done(&self, file: &Arc<OpenFile>) -> bool {
+        let mut state = lock(&self.state);
+        let Some(index) = state.slots.iter().position(|slot| Arc::ptr_eq(&slot.file, file)) else {
+            return false;
+        };
+        let Some(slot) = state.slots.get_mut(index) else { return false };
+        slot.in_work -= 1;
+        let complete = slot.in_work == 0 && slot.next == slot.file.len;
+        if complete {
+            state.slots.swap_remove(index);
+        }
+        complete
+    }
+
+    /// Whether the tablespace was not copied before; if so it is now spoken for.
+    pub fn claim(&self, id: SpaceId, space: CopiedSpace) -> bool {
+        let mut state = lock(&self.state);
+        match state.copied.spaces.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(space);
+                true
+            }
+        }
+    }
+
+    /// Adds to the bytes that were read.
+    pub fn count(&self, len: u64) {
+        self.bytes.fetch_add(len, Ordering::Relaxed);
+    }
+
+    /// Notes a table that the server had not written yet.
+    pub fn defer(&self, name: TableName) {
+        lock(&self.state).copied.deferred.push(name);
+    }
+
+    /// Remembers a problem that a truncation in the log would explain; an error for all files
+    /// that the server does not truncate.
+    ///
+    /// # Errors
+    ///
+    /// The problem, with the name of the file.
+    pub fn suspect(&self, file: &OpenFile, problem: String) -> anyhow::Result<()> {
+        let path = &file.source.path;
+        match (&file.source.kind, &file.context) {
+            (SourceKind::Undo, Some(context)) => {
+                let suspect = Suspect { path: path.clone(), problem };
+                let id = context.space_id();
+                lock(&self.state).copied.suspect.entry(id).or_insert(suspect);
+                Ok(())
+            }
+            _ => bail!(
+                "failed to read page after {TRIES} retries. File {} seems to be corrupted: \
+                 {problem}",
+                path.display()
+            ),
+        }
+    }
+
+    /// Ends the work of all threads; the first error counts.
+    pub fn fail(&self, error: anyhow::Error) {
+        let mut state = lock(&self.state);
+        state.error.get_or_insert(error);
+        self.changed.notify_all();
+    }
+
+    /// What the copies came to.
+    ///
+    /// # Errors
+    ///
+    /// The first that a thread had.
+    pub fn into_result(self) -> anyhow::Result<Copied> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.error {
+            Some(error) => Err(error),
+            None => Ok(Copied { bytes: self.bytes.into_inner(), ..state.copied }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::sink::{LocalDir, Sink};
+
+    struct Files {
+        dir: tempfile::TempDir,
+        sink: LocalDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let sink = LocalDir::create(&dir.path().join("backup")).unwrap();
+            Self { dir, sink }
+        }
+
+        fn source(&self, name: &str, len: u64) -> Source {
+            let path = self.dir.path().join(name);
+            fs::write(&path, []).unwrap();
+            Source { path, target: name.into(), len, kind: SourceKind::Undo }
+        }
+
+        fn open(&self, source: Source) -> Arc<OpenFile> {
+            let file = SourceFile::open(&source.path).unwrap();
+            let out = self.sink.create(&source.target).unwrap();
+            let len = source.len;
+            Arc::new(OpenFile { source, file, out, context: None, first_page: 0, len })
+        }
+    }
+
+    /// The next piece of work, which must be a file to open.
+    fn next_source(queue: &Queue) -> Source {
+        match queue.next(true) {
+            Some(Task::Open(source)) => source,
+            _ => panic!("no file to open"),
+        }
+    }
+
+    /// The next piece of work, which must be a range.
+    fn next_range(queue: &Queue, any_offset: bool) -> (Arc<OpenFile>, u64, u64) {
+        match queue.next(any_offset) {
+            Some(Task::Range { file, start, end }) => (file, start, end),
+            _ => panic!("no range to copy"),
+        }
+    }
+
+    #[test]
+    fn biggest_file_comes_first_and_in_ranges() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("small", 1), files.source("big", CLAIM + 5)]);
+        let source = next_source(&queue);
+        assert_eq!(source.target, Path::new("big"));
+        assert!(queue.opened(Some(files.open(source))).is_none());
+        let (big, start, end) = next_range(&queue, true);
+        assert_eq!((start, end), (0, CLAIM));
+        let (_, start, end) = next_range(&queue, true);
+        assert_eq!((start, end), (CLAIM, CLAIM + 5));
+        // Its ranges are all claimed, so the next file is opened though none of them is done.
+        assert_eq!(next_source(&queue).target, Path::new("small"));
+        assert!(!queue.done(&big));
+        assert!(queue.done(&big));
+    }
+
+    #[test]
+    fn destination_that_needs_order_gives_a_file_to_one_thread() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("big", 3 * CLAIM)]);
+        let source = next_source(&queue);
+        assert!(queue.opened(Some(files.open(source))).is_none());
+        let (_, start, end) = next_range(&queue, false);
+        assert_eq!((start, end), (0, 3 * CLAIM));
+        assert!(queue.next(false).is_none());
+    }
+
+    #[test]
+    fn empty_file_is_given_back_and_a_vanished_one_leaves_nothing() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("gone", 1), files.source("empty", 0)]);
+        let source = next_source(&queue);
+        assert!(queue.opened(Some(files.open(source))).is_some());
+        next_source(&queue);
+        assert!(queue.opened(None).is_none());
+        assert!(queue.next(true).is_none());
+    }
+
+    #[test]
+    fn thread_waits_for_the_ranges_of_a_file_that_another_opens() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("a", 2 * CLAIM)]);
+        let source = next_source(&queue);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| next_range(&queue, true).1);
+            let file = files.open(source);
+            assert!(queue.opened(Some(file)).is_none());
+            let own = next_range(&queue, true).1;
+            let mut starts = [own, waiting.join().unwrap()];
+            starts.sort_unstable();
+            assert_eq!(starts, [0, CLAIM]);
+        });
+    }
+
+    #[test]
+    fn first_error_ends_the_work_of_all() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("a", 1)]);
+        queue.fail(anyhow::anyhow!("first"));
+        queue.fail(anyhow::anyhow!("second"));
+        assert!(queue.next(true).is_none());
+        assert_eq!(queue.into_result().unwrap_err().to_string(), "first");
+    }
+}
