@@ -20,6 +20,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use mdl::position::BinlogPosition;
 
 /// Longest metadata file that is read; real ones have a few hundred bytes.
 const MAX_LEN: u64 = 1 << 20;
@@ -31,7 +32,7 @@ pub struct MetadataNames {
     pub checkpoints: &'static str,
     /// How the backup was made: [`Info`].
     pub info: &'static str,
-    /// Binary log position: [`BinlogPosition`].
+    /// Binary log position: [`binlog_info`].
     pub binlog_info: &'static str,
     /// Where a replica continues.
     pub slave_info: &'static str,
@@ -66,37 +67,19 @@ impl MetadataNames {
 /// Name of the file with the options that prepare needs: [`BackupMyCnf`].
 pub const BACKUP_MY_CNF: &str = "backup-my.cnf";
 
-/// The binary log position: file name, position and, where the server has such, the GTID.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BinlogPosition {
-    /// Name without folder.
-    pub file: String,
-    /// Bytes from its start.
-    pub position: u64,
-    /// `gtid_current_pos`, which may be empty; `None` only if the server has no such variable.
-    pub gtid: Option<String>,
+/// Contents of the binlog info file.
+pub fn binlog_info(at: &BinlogPosition) -> String {
+    format!("{}\t{}\t{}\n", at.file, at.position, one_line(&at.gtid))
 }
 
-impl BinlogPosition {
-    /// Contents of the binlog info file.
-    pub fn render(&self) -> String {
-        match &self.gtid {
-            Some(gtid) => format!("{}\t{}\t{}\n", self.file, self.position, one_line(gtid)),
-            None => format!("{}\t{}\n", self.file, self.position),
-        }
+/// The position in the binary log in words, as the info file and the messages have it.
+pub fn binlog_in_words(at: &BinlogPosition) -> String {
+    let BinlogPosition { file, position, gtid } = at;
+    if gtid.is_empty() {
+        return format!("filename '{file}', position '{position}'");
     }
-
-    /// The position in words, as the info file and the messages have it.
-    pub fn in_words(&self) -> String {
-        let Self { file, position, gtid } = self;
-        match gtid.as_deref().filter(|gtid| !gtid.is_empty()) {
-            Some(gtid) => format!(
-                "filename '{file}', position '{position}', GTID of the last change '{}'",
-                one_line(gtid)
-            ),
-            None => format!("filename '{file}', position '{position}'"),
-        }
-    }
+    let gtid = one_line(gtid);
+    format!("filename '{file}', position '{position}', GTID of the last change '{gtid}'")
 }
 
 /// `text` without what would end its line.
@@ -131,21 +114,16 @@ mod tests {
 
     #[test]
     fn positions_read_as_those_of_the_reference() {
-        let mut at = BinlogPosition {
-            file: "mb.000001".into(),
-            position: 6282,
-            gtid: Some("0-1-33".into()),
-        };
-        assert_eq!(at.render(), "mb.000001\t6282\t0-1-33\n");
+        let mut at =
+            BinlogPosition { file: "mb.000001".into(), position: 6282, gtid: "0-1-33".into() };
+        assert_eq!(binlog_info(&at), "mb.000001\t6282\t0-1-33\n");
         assert_eq!(
-            at.in_words(),
+            binlog_in_words(&at),
             "filename 'mb.000001', position '6282', GTID of the last change '0-1-33'"
         );
-        at.gtid = Some(String::new());
-        assert_eq!(at.render(), "mb.000001\t6282\t\n");
-        assert_eq!(at.in_words(), "filename 'mb.000001', position '6282'");
-        at.gtid = None;
-        assert_eq!(at.render(), "mb.000001\t6282\n");
+        at.gtid = String::new();
+        assert_eq!(binlog_info(&at), "mb.000001\t6282\t\n");
+        assert_eq!(binlog_in_words(&at), "filename 'mb.000001', position '6282'");
     }
 
     #[test]

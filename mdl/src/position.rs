@@ -23,7 +23,7 @@ pub struct BinlogPosition {
     /// Offset in the file.
     pub position: u64,
     /// GTID of the last change in each domain, comma separated; empty if there was none.
-    pub gtid: Option<String>,
+    pub gtid: String,
 }
 
 impl BinlogPosition {
@@ -38,7 +38,7 @@ impl BinlogPosition {
         let position = row.get("Position").and_then(|text| text.parse().ok());
         let position = position.ok_or_else(|| missing("Position"))?;
         let gtid = query(GTID)?.first_value(GTID)?;
-        Ok(Some(Self { file: file.to_owned(), position, gtid: Some(gtid) }))
+        Ok(Some(Self { file: file.to_owned(), position, gtid }))
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let expected = BinlogPosition {
             file: "mb.000001".into(),
             position: 7841,
-            gtid: Some("0-7-49,1-7-2".into()),
+            gtid: "0-7-49,1-7-2".into(),
         };
         assert_eq!(read.unwrap(), Some(expected));
     }

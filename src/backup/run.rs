@@ -53,11 +53,6 @@ const CATCH_UP_ROUNDS: u32 = 20;
 /// Whatever keeps the backup from being complete, consistent and durable; the target then lacks
 /// the checkpoints file, and `--prepare` refuses it.
 pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
-    let target = options.target_dir.display();
-    back_up(options, report).with_context(|| format!("the backup in {target} is not complete"))
-}
-
-fn back_up(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let started = Local::now();
     if let Some(wanted) = options.open_files_limit {
         let limit = hints::raise_open_files_limit(wanted);
@@ -70,21 +65,33 @@ fn back_up(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         mdl::privileges::check(&mut session, &facts)?;
     }
     let sink = target::open(options, &facts)?;
+    let target = options.target_dir.display();
+    back_up(options, report, &facts, &sink, session, started)
+        .with_context(|| format!("the backup in {target} is not complete"))
+}
 
+fn back_up(
+    options: &BackupOptions,
+    report: &Report,
+    facts: &ServerFacts,
+    sink: &LocalDir,
+    mut session: Session,
+    started: DateTime<Local>,
+) -> anyhow::Result<()> {
     // First of all: changes made while files are listed and copied must be in the copied log.
-    let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), &sink)?;
+    let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), sink)?;
     let start = log.start_checkpoint().lsn;
     report.say(format_args!("Copying the redo log from LSN {start}"));
     let stage = stage_start(options, report)?;
     let locks = stage.monitor();
-    let work = Backup { options, report, facts: &facts, sink: &sink, log, locks };
+    let work = Backup { options, report, facts, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     let locks = TableLocks::connect(&options.connection, options.parallel.get())?;
-    let files = FileCopy::new(&sink, report, options.parallel.get());
-    let aria = AriaTables::new(&sink, report, &locks, options.parallel.get());
+    let files = FileCopy::new(sink, report, options.parallel.get());
+    let aria = AriaTables::new(sink, report, &locks, options.parallel.get());
     hooks::reach("before-listing");
-    let plan = Plan::discover(&facts)?;
+    let plan = Plan::discover(facts)?;
     hooks::reach("after-listing");
     let mut copied = work.watching(&aria_log, || {
         let copied = work.copy_tablespaces(&plan, &files)?;
@@ -119,7 +126,7 @@ fn back_up(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     hooks::reach("after-end");
     locks.check()?;
 
-    aria_files::copy_log(&point.aria_log, &sink)?;
+    aria_files::copy_log(&point.aria_log, sink)?;
     work.finish(session, &point, &copied, &mut logged, started, lock_time)
 }
 

@@ -145,14 +145,10 @@ impl Metadata<'_> {
         let names = MetadataNames::for_version(version.major, version.minor);
         let target = self.options.target_dir.display();
         report.say(format_args!("Backup created in directory '{target}/'"));
-        let binlog = self.binlog.map(|position| metadata::BinlogPosition {
-            file: position.file.clone(),
-            position: position.position,
-            gtid: position.gtid.clone(),
-        });
-        if let Some(binlog) = &binlog {
-            report.say(format_args!("MySQL binlog position: {}", binlog.in_words()));
-            write(sink, names.binlog_info, &binlog.render())?;
+        if let Some(binlog) = self.binlog {
+            let words = metadata::binlog_in_words(binlog);
+            report.say(format_args!("MySQL binlog position: {words}"));
+            write(sink, names.binlog_info, &metadata::binlog_info(binlog))?;
         }
         report.say("Writing backup-my.cnf");
         write(sink, metadata::BACKUP_MY_CNF, &self.my_cnf()?.render())?;
@@ -169,7 +165,7 @@ impl Metadata<'_> {
             start_time: time(self.started),
             end_time: time(Local::now()),
             lock_time: self.lock_time.as_secs(),
-            binlog_pos: binlog,
+            binlog_pos: self.binlog.cloned(),
             from_lsn: Lsn(0),
             to_lsn: self.checkpoint,
             partial: false,

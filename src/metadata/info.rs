@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use innodb::Lsn;
+use mdl::position::BinlogPosition;
 
-use super::{BinlogPosition, one_line};
+use super::{binlog_in_words, one_line};
 
 /// Contents of the info file. Times are `YYYY-MM-DD HH:MM:SS`, local.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Info {
     /// Contents of the file, in the reference's order.
     pub fn render(&self) -> String {
         let yes_no = |yes| if yes { "Y" } else { "N" };
-        let binlog_pos = self.binlog_pos.as_ref().map(BinlogPosition::in_words).unwrap_or_default();
+        let binlog_pos = self.binlog_pos.as_ref().map(binlog_in_words).unwrap_or_default();
         let (lock_time, from_lsn, to_lsn) =
             (self.lock_time.to_string(), self.from_lsn.to_string(), self.to_lsn.to_string());
         let lines: [(&str, &str); 17] = [
@@ -136,7 +137,7 @@ compressed = N
 
     #[test]
     fn names_the_binary_log_position() {
-        let gtid = Some("0-1-33".to_owned());
+        let gtid = "0-1-33".to_owned();
         let at = BinlogPosition { file: "mb.000001".into(), position: 6282, gtid };
         let text = Info { binlog_pos: Some(at), partial: true, ..real() }.render();
         let wanted = "binlog_pos = filename 'mb.000001', position '6282', \
