@@ -62,8 +62,10 @@ impl Series {
             program.display()
         );
         let mut command = if self.debian_release().is_some() {
-            let mut command = Command::new(root.join("lib64/ld-linux-x86-64.so.2"));
-            command.arg("--library-path").arg(root.join("usr/lib/x86_64-linux-gnu")).arg(program);
+            // Not the link in `lib64`: up to bullseye it is absolute and leads out of the tree.
+            let libraries = root.join("usr/lib/x86_64-linux-gnu");
+            let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+            command.arg("--library-path").arg(libraries).arg(program);
             command
         } else {
             Command::new(program)
