@@ -11,6 +11,7 @@ mod auth;
 mod connection;
 pub mod facts;
 pub mod filename;
+pub mod frm;
 pub mod lock;
 pub mod position;
 pub mod privileges;

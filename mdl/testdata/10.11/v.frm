@@ -1,0 +1,16 @@
+TYPE=VIEW
+query=select `test`.`m1`.`a` AS `a` from `test`.`m1`
+md5=23f629bdec2a9d44b9d7875d4166feb9
+updatable=1
+algorithm=0
+definer_user=root
+definer_host=localhost
+suid=2
+with_check_option=0
+timestamp=0001795272815363536
+create-version=2
+source=select * from test.m1
+client_cs_name=utf8mb3
+connection_cl_name=utf8mb3_general_ci
+view_body_utf8=select `test`.`m1`.`a` AS `a` from `test`.`m1`
+mariadb-version=101119
