@@ -2,12 +2,13 @@
 //! LSNs and state ([`Checkpoints`]), the options that prepare needs ([`BackupMyCnf`]), how the
 //! backup was made ([`Info`]), the binary log position.
 //!
-//! The checkpoints file doubles as the mark of a finished backup: it is written last, atomically,
-//! after everything else is on stable storage. A directory without one is no backup, whatever
-//! else it holds; no further marker file is needed. (The reference writes `backup-my.cnf` and the
-//! info file after it, which no reader misses.)
+//! The checkpoints file is written last, after everything else is on stable storage: a directory
+//! without one is no backup, whatever else it holds. (The reference writes `backup-my.cnf` and the
+//! info file after it, which no reader misses.) For people, and for what has not been synced yet
+//! at a power loss, an unfinished backup has a mark of its own besides: [`incomplete`].
 
 pub mod checkpoints;
+pub mod incomplete;
 pub mod info;
 pub mod my_cnf;
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Prints messages to standard error, `[NN] YYYY-MM-DD HH:MM:SS text` in local time, where `NN`
 /// is the number of the thread that speaks.
+#[derive(Clone)]
 pub struct Report {
     bar: ProgressBar,
     verbose: bool,
-    redo_lag: AtomicU64,
+    redo_lag: Arc<AtomicU64>,
 }
 
 impl Report {
@@ -25,7 +27,7 @@ impl Report {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(None, target);
-        Self { bar, verbose, redo_lag: AtomicU64::new(0) }
+        Self { bar, verbose, redo_lag: Arc::default() }
     }
 
     /// Says `text` as the main thread.

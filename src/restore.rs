@@ -21,6 +21,7 @@ use rustix::fs::Access;
 
 use self::plan::Plan;
 use self::transfer::Owner;
+use crate::metadata::incomplete;
 use crate::metadata::{BackupType, Checkpoints};
 use crate::options::{RestoreMode, RestoreOptions};
 use crate::report::Report;
@@ -68,6 +69,7 @@ fn check_backup(options: &RestoreOptions, report: &Report) -> anyhow::Result<()>
     let dir = &options.target_dir;
     let metadata = fs::metadata(dir).with_context(|| format!("open backup {}", dir.display()))?;
     ensure!(metadata.is_dir(), "backup {} is no directory", dir.display());
+    incomplete::refuse(dir)?;
     let problem = match Checkpoints::find(dir) {
         Ok(Some(found)) => match found.checkpoints.backup_type {
             BackupType::LogApplied => return Ok(()),

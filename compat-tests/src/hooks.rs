@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::installation::prefixed;
 use crate::server::{TestServer, wait_until};
@@ -21,20 +22,31 @@ impl HookedBackup {
     /// A point is named as in the program's source, a path at a point with `.` for `/`, as in
     /// `in-file test.t.ibd`.
     pub fn start(server: &TestServer, target: &Path, options: &[&str], points: &[&str]) -> Self {
+        Self::start_by(server, target, options, points, |command| command)
+    }
+
+    /// As [`start`](Self::start), with the command line that `wrap` makes of the backup's. It must
+    /// become the backup's own process (`exec`).
+    pub fn start_by(
+        server: &TestServer,
+        target: &Path,
+        options: &[&str],
+        points: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let temporary = tempfile::tempdir().expect("make a folder");
         let dir = temporary.path().to_owned();
         for point in points {
             fs::write(dir.join(point), "").expect("arm a point");
         }
-        let mut command = std::process::Command::new(program_with_hooks());
+        let mut command = Command::new(program_with_hooks());
         command
             .args(["--no-defaults", "--backup", "--user=root"])
             .arg(prefixed("--socket=", &server.socket()))
             .arg(prefixed("--target-dir=", target))
-            .args(options)
-            .env("MARIABACKUP_TEST_HOOKS", &dir)
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null());
+            .args(options);
+        let mut command = wrap(command);
+        command.env("MARIABACKUP_TEST_HOOKS", &dir).stdin(Stdio::null()).stdout(Stdio::null());
         let tool = Running::start(&mut command);
         Self { tool, dir, _temporary: temporary }
     }

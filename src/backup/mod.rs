@@ -6,6 +6,7 @@
 //! else, [`spaces`] finds out which tables were created, renamed or dropped meanwhile.
 
 pub mod aria_files;
+mod attempt;
 pub mod copy;
 pub mod first_page;
 pub mod log_copy;

@@ -24,6 +24,7 @@ use mdl::session::Session;
 use mdl::stage::{CommitBlocked, DdlBlocked, Flushed, LockMonitor, StageSession, Started};
 
 use super::aria_files::{self, AriaTables};
+use super::attempt::Attempt;
 use super::copy::{Copied, PageCopy, Source, SourceKind, Throttle};
 use super::log_copy::LogCopy;
 use super::log_tables::LogTables;
@@ -51,7 +52,7 @@ const CATCH_UP_ROUNDS: u32 = 20;
 /// # Errors
 ///
 /// Whatever keeps the backup from being complete, consistent and durable; the target then lacks
-/// the checkpoints file, and `--prepare` refuses it.
+/// the checkpoints file and is marked as incomplete, and `--prepare` refuses it.
 pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let started = Local::now();
     if let Some(wanted) = options.open_files_limit {
@@ -65,9 +66,10 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         mdl::privileges::check(&mut session, &facts)?;
     }
     let sink = target::open(options, &facts)?;
+    let attempt = Attempt::begin(options, started, report)?;
+    let result = back_up(options, report, &facts, &sink, session, started);
     let target = options.target_dir.display();
-    back_up(options, report, &facts, &sink, session, started)
-        .with_context(|| format!("the backup in {target} is not complete"))
+    attempt.end(result).with_context(|| format!("the backup in {target} is not complete"))
 }
 
 fn back_up(

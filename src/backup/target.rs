@@ -14,6 +14,7 @@ use mdl::session::Session;
 
 use crate::hint::WithHint;
 use crate::hooks;
+use crate::metadata::incomplete;
 use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames};
 use crate::options::BackupOptions;
 use crate::report::Report;
@@ -80,6 +81,7 @@ fn same_dir(one: &Path, other: &Path) -> bool {
 /// created or written.
 pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<LocalDir> {
     let target = &options.target_dir;
+    incomplete::refuse(target)?;
     for name in TAKEN {
         let path = target.join(name);
         if path.symlink_metadata().is_ok() {

@@ -35,6 +35,7 @@ use crate::durable::FileSystem;
 use crate::hints;
 use crate::mapped::Mapped;
 use crate::metadata::checkpoints::Found;
+use crate::metadata::incomplete;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
 use crate::options::PrepareOptions;
 use crate::report::Report;
@@ -144,6 +145,7 @@ pub(super) fn run_on(
 /// The checkpoints file of a finished backup.
 fn find_backup(dir: &Path) -> anyhow::Result<Found> {
     ensure!(dir.is_dir(), "Can't change dir to '{}': there is no such directory", dir.display());
+    incomplete::refuse(dir)?;
     Checkpoints::find(dir)?.with_context(|| {
         format!(
             "cannot open {}/xtrabackup_checkpoints (nor mariadb_backup_checkpoints): the \

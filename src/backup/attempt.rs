@@ -1,0 +1,160 @@
+//! A backup that has begun: it ends complete, or its target says that it is none.
+//!
+//! Signals that end a program end a backup within a second, whatever its threads wait for: a lock,
+//! a slow disk, a reader of standard error that reads no more. Nothing is undone then. The
+//! connections break, with which the server's locks go, and the mark in the target stays.
+
+use std::fs;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use chrono::{DateTime, Local};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
+
+use crate::hint::{self, WithHint};
+use crate::metadata::incomplete::IncompleteMark;
+use crate::options::BackupOptions;
+use crate::report::Report;
+
+/// Signals that end a backup.
+const SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+/// How long the last words may take before the process ends without them.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The backup goes on.
+const RUNNING: u8 = 0;
+/// It came to an end of its own.
+const ENDED: u8 = 1;
+/// A signal ends it.
+const SIGNALLED: u8 = 2;
+
+/// A backup that has begun.
+pub struct Attempt {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: AtomicU8,
+    mark: IncompleteMark,
+}
+
+impl Attempt {
+    /// Marks the target as incomplete; from here on signals end the backup in order. Those that
+    /// were ignored, as by `nohup`, still are.
+    ///
+    /// # Errors
+    ///
+    /// The mark cannot be made, or another backup has made it; signals cannot be handled.
+    pub fn begin(
+        options: &BackupOptions,
+        started: DateTime<Local>,
+        report: &Report,
+    ) -> anyhow::Result<Self> {
+        let target = &options.target_dir;
+        let command = format!("{} {}", options.tool_name, options.tool_command);
+        let mark = IncompleteMark::place(target, started, &command)
+            .with_context(|| format!("mark {} as an incomplete backup", target.display()))
+            .hint("the target directory must be writable, and no other backup may use it")?;
+        let shared = Arc::new(Shared { state: AtomicU8::new(RUNNING), mark });
+        let ignored = ignored_signals();
+        let wanted = SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let mut signals = Signals::new(wanted).context("handle signals")?;
+        let (watched, report) = (Arc::clone(&shared), report.clone());
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || signals.forever().for_each(|signal| watched.end_by(signal, &report)))
+            .context("start the thread that waits for signals")?;
+        Ok(Self { shared })
+    }
+
+    /// Ends the attempt: with the mark removed where `result` is good, otherwise with the reason
+    /// in it.
+    ///
+    /// # Errors
+    ///
+    /// That of `result`, or the mark cannot be removed.
+    pub fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        if let Err(SIGNALLED) =
+            self.shared.state.compare_exchange(RUNNING, ENDED, Ordering::AcqRel, Ordering::Acquire)
+        {
+            // The process is about to end by the signal; this result came after it.
+            loop {
+                thread::park();
+            }
+        }
+        let mark = &self.shared.mark;
+        let result = result.and_then(|()| mark.remove().context("remove the incomplete mark"));
+        if let Err(error) = &result {
+            let (reason, _) = hint::describe(error);
+            // The error itself tells more than that the disk does not take this either.
+            let _ = mark.add_reason(&reason);
+        }
+        result
+    }
+}
+
+impl Shared {
+    fn end_by(self: &Arc<Self>, signal: i32, report: &Report) {
+        let running =
+            self.state.compare_exchange(RUNNING, SIGNALLED, Ordering::AcqRel, Ordering::Acquire);
+        if running.is_ok() {
+            self.last_words(signal, report);
+        }
+        // As if it had not been handled: the shell sees a process that was ended by this signal.
+        let _ = low_level::emulate_default_handler(signal);
+        low_level::exit(128 + signal);
+    }
+
+    /// Says what happens and notes it in the mark. Both can block for ever: then without.
+    fn last_words(self: &Arc<Self>, signal: i32, report: &Report) {
+        let reason = format!("received {}", low_level::signal_name(signal).unwrap_or("a signal"));
+        let (done, is_done) = mpsc::channel();
+        let say = {
+            let (report, reason, done) = (report.clone(), reason.clone(), done.clone());
+            move || {
+                report.phase_done();
+                report.say(format_args!("FATAL ERROR: {reason}: the backup is not complete"));
+                let _ = done.send(());
+            }
+        };
+        let shared = Arc::clone(self);
+        let note = move || {
+            let _ = shared.mark.add_reason(&reason);
+            let _ = done.send(());
+        };
+        // Without threads the process just ends.
+        let threads = [thread::Builder::new().spawn(say), thread::Builder::new().spawn(note)];
+        let until = Instant::now() + LAST_WORDS;
+        for _ in threads.iter().flatten() {
+            let _ = is_done.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// Signals that this process was told to ignore when it was started, as bits.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse_ignored(&status).unwrap_or(0)
+}
+
+fn parse_ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read() {
+        let status = "Name:\tx\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
+        assert_eq!(parse_ignored(status), Some(1 << (SIGHUP - 1) | 1 << 12));
+        assert_eq!(parse_ignored("Name:\tx\n"), None);
+    }
+}
