@@ -13,6 +13,8 @@
 //!
 //! Sources: `fsp0types.h`, `fil_space_t::is_valid_flags` in `fil0fil.h`; checked on 10.11.
 
+use std::fmt;
+
 /// Smallest and largest `innodb_page_size` as shifts: 4 KiB and 64 KiB.
 const PAGE_SHIFTS: std::ops::RangeInclusive<u32> = 12..=16;
 /// The page size that a zero in the older layout stands for: 16 KiB.
@@ -106,15 +108,7 @@ impl SpaceFlags {
         if !self.is_full_crc32() {
             return (self.0 & PAGE_COMPRESSED != 0).then_some(PageCompression::NamedInPage);
         }
-        match self.0 >> 5 {
-            1 => Some(PageCompression::Zlib),
-            2 => Some(PageCompression::Lz4),
-            3 => Some(PageCompression::Lzo),
-            4 => Some(PageCompression::Lzma),
-            5 => Some(PageCompression::Bzip2),
-            6 => Some(PageCompression::Snappy),
-            _ => None,
-        }
+        PageCompression::numbered(self.0 >> 5)
     }
 
     /// `KEY_BLOCK_SIZE` as a power of two times 512; 0 for none. Of the older layout only.
@@ -146,6 +140,29 @@ pub enum PageCompression {
     Bzip2 = 5,
     /// A raw snappy block.
     Snappy = 6,
+}
+
+impl PageCompression {
+    /// The algorithm with this number in flags and pages, `None` for 0 and unknown numbers.
+    pub(crate) fn numbered(number: u32) -> Option<Self> {
+        let known = [Self::Zlib, Self::Lz4, Self::Lzo, Self::Lzma, Self::Bzip2, Self::Snappy];
+        known.into_iter().find(|&algorithm| algorithm as u32 == number)
+    }
+}
+
+impl fmt::Display for PageCompression {
+    /// The name as in `innodb_compression_algorithm`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NamedInPage => "an algorithm named in each page",
+            Self::Zlib => "zlib",
+            Self::Lz4 => "lz4",
+            Self::Lzo => "lzo",
+            Self::Lzma => "lzma",
+            Self::Bzip2 => "bzip2",
+            Self::Snappy => "snappy",
+        })
+    }
 }
 
 /// Sizes of a tablespace's pages, both powers of two.

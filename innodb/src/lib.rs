@@ -7,8 +7,10 @@
 
 mod bytes;
 pub mod checksum;
+pub mod compressed;
 pub mod datadir;
 pub mod doublewrite;
+pub mod encrypted;
 pub mod extent;
 pub mod flags;
 pub mod lsn;

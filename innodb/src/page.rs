@@ -1,5 +1,5 @@
-//! One page: its header, whether it is intact ([`verify`]), and how it is made ready for writing
-//! ([`seal`]).
+//! One page: its header, whether it is intact ([`verify`]), how it is made ready for writing
+//! ([`seal`]), and both for encrypted and compressed pages too ([`PageCodec`]).
 //!
 //! ```text
 //! 0         4       8    12   16   24    26          34     38           P-8         P-4     P
@@ -12,14 +12,17 @@
 //! Source: `FIL_PAGE_*` in `fil0types.h`; checked on files of 10.11.
 
 mod algorithm;
+mod codec;
 mod seal;
 mod verify;
 
 pub use algorithm::{ChecksumAlgorithm, UnknownAlgorithm};
+pub use codec::{CodecError, Decoded, PageCodec};
 pub use seal::seal;
 pub use verify::{SpaceContext, verify};
 
 use crate::bytes::is_zero;
+use crate::flags::{PageCompression, SpaceFlags};
 use crate::lsn::{Lsn, PageNo, SpaceId};
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -95,6 +98,33 @@ impl<'a> Page<'a> {
         SpaceId(self.header.space_id.get())
     }
 
+    /// The version of the key with which the page is encrypted, 0 if it is not. Pages that are
+    /// never encrypted may have anything there.
+    pub(crate) fn key_version(&self, flags: SpaceFlags) -> u32 {
+        let header = self.header;
+        let field =
+            if flags.is_full_crc32() { header.key_version_or_checksum } else { header.key_version };
+        field.get()
+    }
+
+    /// First 4 bytes: the checksum in files older than `full_crc32`, else the key version.
+    pub(crate) fn checksum_field(&self) -> u32 {
+        self.header.key_version_or_checksum.get()
+    }
+
+    /// `full_crc32`: what the checksum covers, and the checksum: the page up to the end of what
+    /// is compressed, or all of it.
+    pub(crate) fn checksummed(&self) -> Result<&'a [u8], PageError> {
+        let page_type = self.page_type();
+        if !page_type.is_compressed_length() {
+            return Ok(self.bytes);
+        }
+        let len = page_type.compressed_len();
+        // Shorter than header and checksum: only 0, since it is a multiple of 256.
+        let part = self.bytes.get(..len).filter(|part| !part.is_empty() && len < self.bytes.len());
+        part.ok_or(PageError::CompressedLength { len })
+    }
+
     /// The page to the left on the same level of a B-tree.
     pub fn prev(&self) -> Option<PageNo> {
         link(self.header.prev)
@@ -152,16 +182,25 @@ impl PageType {
     /// The same and then encrypted.
     pub const PAGE_COMPRESSED_ENCRYPTED: Self = Self(37401);
 
+    /// In a `full_crc32` file: marks a length in place of a type.
+    pub(crate) const COMPRESSED_LENGTH: u16 = 0x8000;
+
+    /// In a file older than `full_crc32`: whether the page is compressed as a whole, possibly
+    /// encrypted too.
+    pub fn is_compressed(self) -> bool {
+        matches!(self, Self::PAGE_COMPRESSED | Self::PAGE_COMPRESSED_ENCRYPTED)
+    }
+
     /// In a `full_crc32` file: whether the field is not a type but the length of the page after
     /// it was compressed as a whole.
     pub fn is_compressed_length(self) -> bool {
-        self.0 & 0x8000 != 0
+        self.0 & Self::COMPRESSED_LENGTH != 0
     }
 
     /// The length meant by [`is_compressed_length`](Self::is_compressed_length), in bytes: a
     /// multiple of 256 that includes the header and the checksum.
     fn compressed_len(self) -> usize {
-        usize::from(self.0 & 0x7fff) << 8
+        usize::from(self.0 & !Self::COMPRESSED_LENGTH) << 8
     }
 }
 
@@ -215,9 +254,15 @@ pub enum PageError {
         /// Its repetition at the end of the page.
         trailer: u32,
     },
-    /// Older formats: the header of a page compressed as a whole contradicts itself.
+    /// The header of a page compressed as a whole contradicts itself, or what was compressed.
     #[error("invalid header of a compressed page")]
     CompressedHeader,
+    /// What is compressed cannot be decompressed, or not to the size of a page.
+    #[error("the page cannot be decompressed ({algorithm})")]
+    CompressedStream {
+        /// How it is compressed.
+        algorithm: PageCompression,
+    },
     /// Not judged: the checksum is inside of what is compressed.
     #[error("the page must be decompressed before it can be verified")]
     NeedsDecompression,

@@ -26,10 +26,8 @@ pub fn seal(bytes: &mut [u8], flags: SpaceFlags, id: PageId, lsn: Lsn) -> Result
     if bytes.len() != expected {
         return Err(PageError::Length { len: bytes.len(), expected });
     }
-    // The server takes no encryption or compression step for these two, which would clear the
-    // fields that it leaves alone here.
-    let is_special = id.page_no.0 == 0 || id == PageId::new(0, TRX_SYS_PAGE);
-    let clears = !is_special && flags.page_compression().is_none();
+    // The step that clears these fields is that of encryption and compression.
+    let clears = !is_special(id) && flags.page_compression().is_none();
     let lsn = lsn.0.to_be_bytes();
     let [.., a, b, c, d] = lsn;
     let lsn_low = [a, b, c, d];
@@ -64,6 +62,12 @@ pub fn seal(bytes: &mut [u8], flags: SpaceFlags, id: PageId, lsn: Lsn) -> Result
     Ok(())
 }
 
+/// Whether the page is one of two that are never encrypted, nor compressed as a whole, whatever
+/// the tablespace: the space header and the transaction system header.
+pub(super) fn is_special(id: PageId) -> bool {
+    id.page_no.0 == 0 || id == PageId::new(0, TRX_SYS_PAGE)
+}
+
 /// Files made before MySQL 5.5, all with pages of 16 KiB, may have garbage for a page type.
 fn repair_type(bytes: &mut [u8], id: PageId) {
     let Some(stored) = be16(bytes, 24).map(PageType) else { return };
@@ -94,7 +98,7 @@ fn repair_type(bytes: &mut [u8], id: PageId) {
 }
 
 /// Copies `value` to `offset`, which is inside of any page.
-fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
+pub(super) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
     if let Some(field) = bytes.get_mut(offset..).and_then(|rest| rest.get_mut(..value.len())) {
         field.copy_from_slice(value);
     }

@@ -10,21 +10,23 @@
 //!   no other tablespace is as old; "none" must stand in both fields or in neither;
 //! - the trailer of an encrypted page of the older format must repeat the LSN.
 
-use super::{ChecksumAlgorithm, FilHeader, HEADER_LEN, Page, PageError, PageType};
-use crate::bytes::{be16, be32, is_zero};
+use super::seal::is_special;
+use super::{ChecksumAlgorithm, FilHeader, Page, PageError, PageType};
+use crate::bytes::{be32, is_zero};
 use crate::checksum::{self, NO_CHECKSUM};
+use crate::compressed;
 use crate::doublewrite::Doublewrite;
 use crate::flags::SpaceFlags;
-use crate::lsn::SpaceId;
-use crate::space::SpaceHeader;
+use crate::lsn::{PageId, SpaceId};
+use crate::space::{EncryptionMetadata, SpaceHeader};
 
 /// What has to be known of a tablespace to judge its pages.
 #[derive(Debug, Clone, Copy)]
 pub struct SpaceContext {
     space: SpaceId,
     flags: SpaceFlags,
-    /// Page 0 has encryption metadata that lets pages be encrypted.
-    encryptable: bool,
+    /// From page 0, if it lets pages be encrypted.
+    encryption: Option<EncryptionMetadata>,
     algorithm: ChecksumAlgorithm,
     doublewrite: Doublewrite,
     check_space_id: bool,
@@ -38,7 +40,7 @@ impl SpaceContext {
         Self {
             space: header.space_id(),
             flags: header.flags(),
-            encryptable: header.encryption().is_some_and(|metadata| metadata.scheme != 0),
+            encryption: header.encryption().copied().filter(|metadata| metadata.scheme != 0),
             algorithm,
             doublewrite: Doublewrite::usual(header.flags().page_size()),
             check_space_id: false,
@@ -69,6 +71,24 @@ impl SpaceContext {
     pub fn space_id(&self) -> SpaceId {
         self.space
     }
+
+    /// How pages are encrypted, if they may be.
+    pub(super) fn encryption(&self) -> Option<&EncryptionMetadata> {
+        self.encryption.as_ref()
+    }
+
+    /// How the stored page is encrypted, if it is, and the version of the key.
+    pub(super) fn encryption_of(&self, page: &Page<'_>) -> Option<(&EncryptionMetadata, u32)> {
+        let version = page.key_version(self.flags);
+        let id = PageId { space: self.space, page_no: page.page_no() };
+        let metadata = self.encryption.as_ref().filter(|_| version != 0 && !is_special(id))?;
+        Some((metadata, version))
+    }
+
+    /// Whether page `page_no` may hold anything: it belongs to the doublewrite area.
+    pub(super) fn is_unverified(&self, page_no: u32) -> bool {
+        self.space == SpaceId::SYSTEM && self.doublewrite.contains(page_no)
+    }
 }
 
 /// Checks that `bytes` is page `page_no` as the server wrote it last. `page_no` counts from the
@@ -85,13 +105,13 @@ pub fn verify(bytes: &[u8], page_no: u32, context: &SpaceContext) -> Result<(), 
     let expected = context.flags.page_size().physical();
     let page = Page::new(bytes).filter(|_| bytes.len() == expected);
     let page = page.ok_or(PageError::Length { len: bytes.len(), expected })?;
-    let is_system = context.space == SpaceId::SYSTEM;
-    if is_system && context.doublewrite.contains(page_no) {
+    if context.is_unverified(page_no) {
         return Ok(());
     }
     let stored = page.header.page_no.get();
     if stored != page_no {
         // In old system files, zero pages may have a flush LSN.
+        let is_system = context.space == SpaceId::SYSTEM;
         let zero =
             if is_system && has_trailer(context.flags) { is_blank(bytes) } else { page.is_zero() };
         let result = Err(PageError::PageNo { stored, expected: page_no });
@@ -103,16 +123,8 @@ pub fn verify(bytes: &[u8], page_no: u32, context: &SpaceContext) -> Result<(), 
 /// Pages of `full_crc32` files: one checksum of the bytes as they are on disk.
 #[inline]
 fn full_crc32(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> {
-    let page_type = page.page_type();
-    let compressed = page_type.is_compressed_length();
-    let checked = if compressed {
-        let len = page_type.compressed_len();
-        // Shorter than header and checksum: only 0, since it is a multiple of 256.
-        let part = page.bytes.get(..len).filter(|part| !part.is_empty() && len < page.bytes.len());
-        part.ok_or(PageError::CompressedLength { len })?
-    } else {
-        page.bytes
-    };
+    let compressed = page.page_type().is_compressed_length();
+    let checked = page.checksummed()?;
     let (covered, stored) = checked.split_last_chunk().unwrap_or((checked, &[0; 4]));
     let stored = u32::from_be_bytes(*stored);
     if stored == 0 && !compressed && page.is_zero() {
@@ -132,24 +144,42 @@ fn full_crc32(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> 
 
 /// Pages of older files.
 fn older(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> {
-    let header = page.header;
     let page_type = page.page_type();
-    let key_version = header.key_version.get();
-    if context.encryptable && key_version != 0 && header.page_no.get() != 0 {
+    if context.encryption_of(page).is_some() {
         if page_type == PageType::PAGE_COMPRESSED_ENCRYPTED {
             return Err(PageError::NeedsDecryption);
         }
         return encrypted(page, context);
     }
-    if matches!(page_type, PageType::PAGE_COMPRESSED | PageType::PAGE_COMPRESSED_ENCRYPTED) {
-        return Err(page_compressed(page));
+    if page_type.is_compressed() {
+        // The header is all that can be checked without decompressing.
+        compressed::Stream::find(page, context.flags)?;
+        return Err(PageError::NeedsDecompression);
     }
+    older_plain(page, context)
+}
+
+/// Judges what was decrypted or decompressed, and of which the checksum of `full_crc32` tells
+/// nothing.
+pub(super) fn plain(bytes: &[u8], context: &SpaceContext) -> Result<(), PageError> {
+    let expected = context.flags.page_size().physical();
+    let page = Page::new(bytes).filter(|_| bytes.len() == expected);
+    let page = page.ok_or(PageError::Length { len: bytes.len(), expected })?;
+    if !context.flags.is_full_crc32() {
+        return older_plain(&page, context);
+    }
+    let lsn = be32(bytes, expected - 8).unwrap_or_default();
+    check_lsn(page.header, lsn)?;
+    check_space_id(page.header, context)
+}
+
+fn older_plain(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> {
     if context.flags.is_row_compressed() {
         row_compressed(page, context.algorithm)?;
     } else {
         with_trailer(page, context)?;
     }
-    if page.is_zero() { Ok(()) } else { check_space_id(header, context) }
+    if page.is_zero() { Ok(()) } else { check_space_id(page.header, context) }
 }
 
 /// A page with two checksums, the LSN repeated after the second.
@@ -222,26 +252,6 @@ fn encrypted(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> {
     check_space_id(header, context)
 }
 
-/// What can be said of a page compressed as a whole without decompressing it.
-///
-/// ```text
-/// 0 checksum field: constant | 26 algorithm (u64) | 38 length (u16) | 40 compressed bytes
-/// ```
-fn page_compressed(page: &Page<'_>) -> PageError {
-    let Page { header, bytes } = *page;
-    let (data, algorithm) = if page.page_type() == PageType::PAGE_COMPRESSED {
-        let high = header.key_version.get();
-        (40, if high == 0 { header.encrypted_checksum.get() } else { u32::MAX })
-    } else {
-        (42, be16(bytes, 40).map_or(u32::MAX, u32::from))
-    };
-    let len = be16(bytes, HEADER_LEN).map_or(0, usize::from);
-    let plausible = header.key_version_or_checksum.get() == NO_CHECKSUM
-        && (1..=6).contains(&algorithm)
-        && (1..=bytes.len() - data).contains(&len);
-    if plausible { PageError::NeedsDecompression } else { PageError::CompressedHeader }
-}
-
 fn check_lsn(header: &FilHeader, trailer: u32) -> Result<(), PageError> {
     let [.., a, b, c, d] = header.lsn.to_bytes();
     let header = u32::from_be_bytes([a, b, c, d]);
@@ -280,7 +290,7 @@ mod tests {
     use super::*;
     use crate::page::seal;
     use crate::testdata;
-    use crate::{Lsn, PageId, PageSize};
+    use crate::{Lsn, PageSize};
     use proptest::prelude::*;
 
     /// A tablespace `space` with `flags`, without encryption metadata.
@@ -288,12 +298,20 @@ mod tests {
         SpaceContext {
             space: SpaceId(space),
             flags: SpaceFlags::parse(flags).unwrap(),
-            encryptable: false,
+            encryption: None,
             algorithm,
             doublewrite: Doublewrite::usual(SpaceFlags::parse(flags).unwrap().page_size()),
             check_space_id: false,
         }
     }
+
+    const ENCRYPTION: Option<EncryptionMetadata> = Some(EncryptionMetadata {
+        scheme: 1,
+        iv: [9; 16],
+        min_key_version: 1,
+        key_id: 1,
+        encryption: 1,
+    });
 
     fn context_of(page0: &str) -> SpaceContext {
         let header = SpaceHeader::parse(&testdata::page(page0)).unwrap();
@@ -516,7 +534,7 @@ mod tests {
             assert!(!result.unwrap_err().is_undecided());
         }
 
-        let encrypted = SpaceContext { encryptable: true, space: SpaceId(33), ..plain };
+        let encrypted = SpaceContext { encryption: ENCRYPTION, space: SpaceId(33), ..plain };
         let page = testdata::page("crc32/encrypted_page_compressed.1");
         assert_eq!(verify(&page, 1, &encrypted), Err(PageError::NeedsDecryption));
         assert!(PageError::NeedsDecryption.is_undecided());
@@ -616,7 +634,8 @@ mod tests {
         ) {
             page[24..26].copy_from_slice(&page_type.to_be_bytes());
             page[4..8].copy_from_slice(&page_no.to_be_bytes());
-            let context = SpaceContext { encryptable, ..context(1, flags, Algorithm::FullCrc32) };
+            let encryption = ENCRYPTION.filter(|_| encryptable);
+            let context = SpaceContext { encryption, ..context(1, flags, Algorithm::FullCrc32) };
             let len = context.flags.page_size().physical();
             page.resize(len, 0x5a);
             let _ = verify(&page, page_no, &context);
