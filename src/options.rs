@@ -3,8 +3,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use mdl::holders::QueryType;
 use mdl::session::ConnectOptions;
+use mdl::stage::LockOptions;
 
 /// What to do.
 #[derive(Clone)]
@@ -49,12 +52,30 @@ pub struct BackupOptions {
     pub tmpdir: PathBuf,
     /// Wanted limit of open files.
     pub open_files_limit: Option<u64>,
-    /// Seconds to wait for a lock before giving up; absent: for ever.
-    pub lock_wait_timeout: Option<u64>,
+    /// Which locks are taken, and how long each may be waited for.
+    pub locks: LockOptions,
+    /// `--lock-ddl-per-table`
+    pub lock_ddl_per_table: bool,
+    /// What to do about queries in the way of a global read lock.
+    pub long_queries: LongQueries,
     /// `--check-privileges`
     pub check_privileges: bool,
     /// `--verbose`
     pub verbose: bool,
+}
+
+/// What to do about queries that run for long before `FLUSH TABLES WITH READ LOCK`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongQueries {
+    /// Queries that have been running for this long are waited for, as long as a lock may be.
+    pub wait_threshold: Duration,
+    /// Which queries are waited for.
+    pub wait_type: QueryType,
+    /// When the lock has been waited for so long, queries that ran before it are killed; absent:
+    /// none are.
+    pub kill_after: Option<Duration>,
+    /// Which queries are killed.
+    pub kill_type: QueryType,
 }
 
 /// Options of `--prepare`.

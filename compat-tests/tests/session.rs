@@ -15,7 +15,8 @@ use mdl::lock::TableLocks;
 use mdl::position;
 use mdl::privileges::{self, PrivilegeError};
 use mdl::session::{ConnectOptions, Protocol, Session, SessionError, TlsOptions};
-use mdl::stage::StageSession;
+use mdl::stage::{CommitBlocked, DdlBlocked, Flushed, LockOptions, StageSession, Started};
+use mdl::wait::Watch;
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
@@ -235,14 +236,49 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// The stages one after the other, with nobody looking on.
+struct Steps {
+    options: ConnectOptions,
+    session: Session,
+}
+
+impl Steps {
+    fn new(options: &ConnectOptions) -> Self {
+        Self { options: options.clone(), session: Session::connect(options).unwrap() }
+    }
+
+    fn try_start(&mut self, seconds: Option<u64>) -> Result<StageSession<Started>, SessionError> {
+        let patience = seconds.map(Duration::from_secs);
+        let locks = LockOptions { patience, ..LockOptions::default() };
+        StageSession::connect(&self.options, locks)?.start(&mut Watch::silent(&mut self.session))
+    }
+
+    fn start(&mut self) -> StageSession<Started> {
+        self.try_start(None).unwrap()
+    }
+
+    fn flush(&mut self) -> StageSession<Flushed> {
+        let stage = self.start();
+        stage.flush(&mut Watch::silent(&mut self.session)).unwrap()
+    }
+
+    fn block_ddl(&mut self) -> StageSession<DdlBlocked> {
+        let stage = self.flush();
+        stage.block_ddl(&mut Watch::silent(&mut self.session)).unwrap()
+    }
+
+    fn block_commit(&mut self) -> StageSession<CommitBlocked> {
+        let stage = self.block_ddl();
+        stage.block_commit(&mut Watch::silent(&mut self.session)).unwrap()
+    }
+}
+
 #[test]
 fn commits_wait_from_block_commit_to_end() {
     for series in Series::CURRENT {
         let server = TestServer::start_series(series, &[]);
         server.execute("CREATE TABLE test.t (a INT) ENGINE=InnoDB");
-        let stage = StageSession::connect(&as_root(&server), None).unwrap();
-        let stage = stage.start().unwrap().flush().unwrap().block_ddl().unwrap();
-        let mut stage = stage.block_commit().unwrap();
+        let mut stage = Steps::new(&as_root(&server)).block_commit();
         let lsn = stage.innodb_lsn_current().unwrap();
         let binlog = stage.binlog_position().unwrap().unwrap();
         thread::scope(|scope| {
@@ -269,43 +305,45 @@ fn commits_wait_from_block_commit_to_end() {
 #[test]
 fn stages_dropped_anywhere_let_go_of_their_locks() {
     let server = TestServer::start(&[]);
-    let options = as_root(&server);
-    let begin = || StageSession::connect(&options, Some(10)).unwrap().start().unwrap();
-    drop(begin());
-    drop(begin().flush().unwrap());
-    drop(begin().flush().unwrap().block_ddl().unwrap());
-    drop(begin().flush().unwrap().block_ddl().unwrap().block_commit().unwrap());
+    let mut steps = Steps::new(&as_root(&server));
+    drop(steps.start());
+    drop(steps.flush());
+    drop(steps.block_ddl());
+    drop(steps.block_commit());
     server.execute("CREATE TABLE test.t (a INT) ENGINE=MyISAM");
-    let ended = begin().flush().unwrap().block_ddl().unwrap().block_commit().unwrap().end();
+    let ended = steps.block_commit().end();
     assert!(ended.is_ok());
 }
 
 #[test]
 fn a_second_backup_waits_only_as_long_as_it_may() {
     let server = TestServer::start(&[]);
-    let first = StageSession::connect(&as_root(&server), None).unwrap().start().unwrap();
-    let second = StageSession::connect(&as_root(&server), Some(1)).unwrap();
-    let error = second.start().unwrap_err();
+    let mut steps = Steps::new(&as_root(&server));
+    let first = steps.start();
+    let error = steps.try_start(Some(1)).unwrap_err();
     assert_eq!(error.code(), Some(1205));
     assert!(error.to_string().contains("BACKUP STAGE START"), "{error}");
-    assert!(error.hint().unwrap().contains("PROCESSLIST"));
+    assert!(error.hint().unwrap().contains("--startup-wait-timeout"));
     assert!(first.check().is_ok());
 }
 
 #[test]
 fn a_killed_lock_connection_is_noticed() {
     let server = TestServer::start(&[]);
-    let stage = StageSession::connect(&as_root(&server), None).unwrap().start().unwrap();
+    let mut steps = Steps::new(&as_root(&server));
+    let stage = steps.start();
     let monitor = stage.monitor();
     server.execute(format!("KILL {}", stage.connection_id()));
     wait_until("the loss to be noticed", || monitor.check().is_err());
-    let error = stage.flush().unwrap_err();
+    let error = stage.flush(&mut Watch::silent(&mut steps.session)).unwrap_err();
     assert!(matches!(error, SessionError::LocksLost { .. }), "{error:?}");
 
     // At the latest the next statement notices it.
-    let stage = StageSession::connect(&as_root(&server), None).unwrap().start().unwrap();
+    let stage = steps.start();
     server.execute(format!("KILL {}", stage.connection_id()));
-    let error = stage.flush().and_then(StageSession::block_ddl).unwrap_err();
+    let mut watch = Watch::silent(&mut steps.session);
+    let flushed = stage.flush(&mut watch);
+    let error = flushed.and_then(|stage| stage.block_ddl(&mut watch)).unwrap_err();
     assert!(
         matches!(error, SessionError::Lost { .. } | SessionError::Server { code: 1927, .. }),
         "{error:?}"
@@ -315,7 +353,7 @@ fn a_killed_lock_connection_is_noticed() {
 #[test]
 fn the_server_drops_a_silent_lock_connection() {
     let server = TestServer::start(&[]);
-    let stage = StageSession::connect(&as_root(&server), None).unwrap().start().unwrap();
+    let stage = Steps::new(&as_root(&server)).start();
     let sql = format!(
         "SELECT COALESCE(MAX(time), 0) FROM information_schema.processlist WHERE id = {} AND command = 'Sleep'",
         stage.connection_id()
@@ -331,7 +369,7 @@ fn table_locks_keep_ddl_off() {
     for series in Series::CURRENT {
         let server = TestServer::start_series(series, &[]);
         server.execute("CREATE TABLE test.`a b-c.ä€` (a INT) ENGINE=Aria");
-        let locks = TableLocks::connect(&as_root(&server), 2).unwrap();
+        let locks = TableLocks::connect(&as_root(&server), LockOptions::default(), 2).unwrap();
         let lock = locks.lock(5, "test", "a@0020b@002dc@002e@0k@20ac").unwrap();
         let mut session = Session::connect(&as_root(&server)).unwrap();
         session.execute("SET lock_wait_timeout = 1").unwrap();
@@ -392,10 +430,9 @@ fn missing_privileges_are_cured_by_the_statement_that_is_told() {
         check().unwrap();
         // What the check asks for is enough.
         let options = as_user(&server, "b`k'p", "p");
-        let stage = StageSession::connect(&options, None).unwrap().start().unwrap();
-        drop(TableLocks::connect(&options, 1).unwrap().lock(0, "test", "t").unwrap());
-        let stage = stage.flush().unwrap().block_ddl().unwrap();
-        let mut stage = stage.block_commit().unwrap();
+        let locks = TableLocks::connect(&options, LockOptions::default(), 1).unwrap();
+        drop(locks.lock(0, "test", "t").unwrap());
+        let mut stage = Steps::new(&options).block_commit();
         assert!(stage.binlog_position().unwrap().is_some());
         stage.flush_engine_logs().unwrap();
         stage.end().unwrap();

@@ -1,5 +1,5 @@
-//! A backup's sessions with the server: connecting, privileges, `BACKUP STAGE`, table locks,
-//! binary log and GTID positions.
+//! A backup's sessions with the server: connecting, privileges, `BACKUP STAGE`, table locks and who
+//! holds them up, binary log and GTID positions.
 //!
 //! The client side of the protocol is this crate's own: a backup needs text queries only, but
 //! every kind of account and every certificate that MariaDB's own clients take.
@@ -9,9 +9,12 @@
 mod address;
 mod auth;
 mod connection;
+pub mod definition_locks;
 pub mod facts;
 pub mod filename;
 pub mod frm;
+pub mod holders;
+mod kept;
 pub mod lock;
 pub mod position;
 pub mod privileges;
@@ -19,4 +22,5 @@ pub mod session;
 pub mod stage;
 mod tls;
 pub mod version;
+pub mod wait;
 mod wire;

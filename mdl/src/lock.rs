@@ -5,9 +5,13 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use crate::filename::TableName;
+use crate::holders::Holders;
 use crate::session::{ConnectOptions, Rows, Session, SessionError};
+use crate::stage::{LockKind, LockOptions};
+use crate::wait::ER_LOCK_WAIT_TIMEOUT;
 
 /// Sessions for table locks, one for each copying thread.
 #[derive(Debug)]
@@ -18,14 +22,27 @@ pub struct TableLocks {
 }
 
 impl TableLocks {
-    /// Connects `threads` sessions, at least one.
+    /// Connects `threads` sessions, at least one; none for other kinds of locks than stages, which
+    /// have no locks of single tables.
     ///
     /// # Errors
     ///
     /// As [`Session::connect`].
-    pub fn connect(options: &ConnectOptions, threads: usize) -> Result<Self, SessionError> {
-        let connect = |_| Session::connect(options).map(Mutex::new);
-        let sessions = (0..threads.max(1)).map(connect).collect::<Result<_, _>>()?;
+    pub fn connect(
+        options: &ConnectOptions,
+        locks: LockOptions,
+        threads: usize,
+    ) -> Result<Self, SessionError> {
+        let connect = |_| {
+            let mut session = Session::connect(options)?;
+            if let Some(patience) = locks.patience {
+                let seconds = patience.as_secs().max(1);
+                session.execute(&format!("SET SESSION lock_wait_timeout={seconds}"))?;
+            }
+            Ok(Mutex::new(session))
+        };
+        let threads = if locks.kind == LockKind::Stages { threads.max(1) } else { 0 };
+        let sessions = (0..threads).map(connect).collect::<Result<_, SessionError>>()?;
         Ok(Self { sessions, lost: OnceLock::new() })
     }
 
@@ -34,7 +51,8 @@ impl TableLocks {
     ///
     /// # Errors
     ///
-    /// [`SessionError`], and [`SessionError::LocksLost`] if an earlier lock was lost.
+    /// [`SessionError::LockTimeout`] if it was not had in time, [`SessionError::LocksLost`] if an
+    /// earlier lock was lost.
     pub fn lock(
         &self,
         thread: usize,
@@ -43,13 +61,20 @@ impl TableLocks {
     ) -> Result<TableLock<'_>, SessionError> {
         self.check()?;
         let index = thread.checked_rem(self.sessions.len()).unwrap_or(0);
-        let session = self.sessions.get(index).ok_or_else(|| SessionError::LocksLost {
-            reason: "there is no session for table locks".to_owned(),
-        })?;
+        let Some(session) = self.sessions.get(index) else {
+            return Ok(TableLock { locks: self, session: None });
+        };
         let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
         let table = TableName::from_file_names(folder, stem).quoted();
-        session.execute(&format!("BACKUP LOCK {table}"))?;
-        Ok(TableLock { locks: self, session })
+        let sql = format!("BACKUP LOCK {table}");
+        let begun = Instant::now();
+        match session.execute(&sql) {
+            Err(error) if error.code() == Some(ER_LOCK_WAIT_TIMEOUT) => {
+                let holders = Holders::read(&mut session, &[]).unwrap_or_default();
+                Err(SessionError::lock_timeout(&sql, begun.elapsed(), holders))
+            }
+            result => result.map(|()| TableLock { locks: self, session: Some(session) }),
+        }
     }
 
     /// Whether every lock so far was held until it was released.
@@ -70,12 +95,14 @@ impl TableLocks {
 #[must_use]
 pub struct TableLock<'a> {
     locks: &'a TableLocks,
-    session: MutexGuard<'a, Session>,
+    session: Option<MutexGuard<'a, Session>>,
 }
 
 impl Drop for TableLock<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.session.execute("BACKUP UNLOCK") {
+        if let Some(session) = &mut self.session
+            && let Err(error) = session.execute("BACKUP UNLOCK")
+        {
             self.locks.lost.get_or_init(|| error.to_string());
         }
     }

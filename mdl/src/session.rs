@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{fmt, io};
 
 use crate::auth::AuthError;
 use crate::connection::Connection;
+use crate::holders::Holders;
 use crate::lock::TablesInUse;
 use crate::tls::TlsError;
 use crate::version::ServerVersion;
+use crate::wait::ER_LOCK_WAIT_TIMEOUT;
 use crate::wire::ProtocolError;
 
 /// Makes the session independent of the server's settings: no time-outs, text in UTF-8.
@@ -25,7 +28,6 @@ const NO_SYNC_WAIT: &str = "SET SESSION wsrep_sync_wait=0";
 const SHOWN_STATEMENT_LEN: usize = 300;
 
 const ER_UNKNOWN_SYSTEM_VARIABLE: u16 = 1193;
-const ER_LOCK_WAIT_TIMEOUT: u16 = 1205;
 const ER_CON_COUNT: u16 = 1040;
 const ER_HOST_IS_BLOCKED: u16 = 1129;
 const ER_HOST_NOT_PRIVILEGED: u16 = 1130;
@@ -189,6 +191,25 @@ pub enum SessionError {
     /// The thread that keeps the locks alive cannot be started.
     #[error("cannot start the thread of the lock connection")]
     Thread(#[source] io::Error),
+    /// A lock was not had in time.
+    #[error(
+        "failed to execute query {statement}: Lock wait timeout exceeded; try restarting \
+         transaction (waited {} s; held up by {holders})", waited.as_secs()
+    )]
+    LockTimeout {
+        /// The statement that asked for it.
+        statement: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// Who held it up.
+        holders: Holders,
+    },
+    /// The wait for a lock was ended by this program.
+    #[error("the wait for {statement} was given up")]
+    GaveUp {
+        /// The statement that asked for it.
+        statement: String,
+    },
     /// A statement gave no value where one was due.
     #[error("query {statement} gave no usable value of {value}")]
     NoValue {
@@ -220,6 +241,14 @@ impl SessionError {
         Self::Lost { statement: shortened(statement), source }
     }
 
+    pub(crate) fn lock_timeout(statement: &str, waited: Duration, holders: Holders) -> Self {
+        Self::LockTimeout { statement: shortened(statement), waited, holders }
+    }
+
+    pub(crate) fn gave_up(statement: &str) -> Self {
+        Self::GaveUp { statement: shortened(statement) }
+    }
+
     pub(crate) fn no_value(statement: &str, value: &str) -> Self {
         Self::NoValue { statement: shortened(statement), value: value.to_owned() }
     }
@@ -228,6 +257,7 @@ impl SessionError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Server { code, .. } | Self::Refused { code, .. } => Some(*code),
+            Self::LockTimeout { .. } => Some(ER_LOCK_WAIT_TIMEOUT),
             _ => None,
         }
     }
@@ -253,7 +283,7 @@ impl SessionError {
                  --user the operating system's user name is used"
             }
             Self::Refused { code: ER_CON_COUNT, .. } => {
-                "wait, or raise max_connections; a backup needs --parallel connections and 3 more"
+                "wait, or raise max_connections; a backup needs --parallel connections and 4 more"
             }
             Self::Refused { code: ER_HOST_IS_BLOCKED, .. } => "run FLUSH HOSTS on the server",
             Self::Refused { code: ER_HOST_NOT_PRIVILEGED, .. } => {
@@ -278,6 +308,10 @@ impl SessionError {
             Self::Server { code: ER_LOCK_WAIT_TIMEOUT, .. } => {
                 "find who holds the lock (SHOW FULL PROCESSLIST, or another backup), or wait longer"
             }
+            Self::LockTimeout { .. } => {
+                "end what holds it up (KILL), choose a quieter hour, or wait longer \
+                 (--startup-wait-timeout); no lock is left"
+            }
             Self::LocksLost { .. } => {
                 "the backup is not consistent and must be taken again: was the connection killed, \
                  the server stopped, or this program suspended?"
@@ -289,7 +323,7 @@ impl SessionError {
     }
 }
 
-fn shortened(statement: &str) -> String {
+pub(crate) fn shortened(statement: &str) -> String {
     match statement.char_indices().nth(SHOWN_STATEMENT_LEN) {
         Some((end, _)) => format!("{}...", statement.get(..end).unwrap_or_default()),
         None => statement.to_owned(),
@@ -456,10 +490,7 @@ impl Session {
     }
 
     /// Limits the wait for each answer; a late one breaks the session.
-    pub(crate) fn set_timeout(
-        &mut self,
-        timeout: Option<std::time::Duration>,
-    ) -> Result<(), SessionError> {
+    pub(crate) fn set_timeout(&mut self, timeout: Option<Duration>) -> Result<(), SessionError> {
         self.connection.set_timeout(timeout)
     }
 }

@@ -118,6 +118,7 @@ impl Shared {
             let (report, reason, done) = (report.clone(), reason.clone(), done.clone());
             move || {
                 report.phase_done();
+                report.release();
                 report.say(format_args!("FATAL ERROR: {reason}: the backup is not complete"));
                 let _ = done.send(());
             }

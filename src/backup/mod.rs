@@ -18,6 +18,7 @@ pub mod redo_copy;
 mod run;
 pub mod source_file;
 pub mod spaces;
+pub mod stages;
 mod target;
 
 pub use run::run;

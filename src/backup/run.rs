@@ -21,7 +21,7 @@ use mdl::facts::ServerFacts;
 use mdl::lock::TableLocks;
 use mdl::position::BinlogPosition;
 use mdl::session::Session;
-use mdl::stage::{CommitBlocked, DdlBlocked, Flushed, LockMonitor, StageSession, Started};
+use mdl::stage::{CommitBlocked, LockKind, LockMonitor, StageSession};
 
 use super::aria_files::{self, AriaTables};
 use super::attempt::Attempt;
@@ -32,6 +32,7 @@ use super::monitor;
 use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
 use super::plan::{self, Plan, is_statistics, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
+use super::stages::{self, Stages};
 use super::target;
 use crate::hints;
 use crate::hooks;
@@ -62,7 +63,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;
     target::check_server(&facts, options, report)?;
-    if options.check_privileges {
+    if options.check_privileges && options.locks.kind != LockKind::None {
         mdl::privileges::check(&mut session, &facts)?;
     }
     let sink = target::open(options, &facts)?;
@@ -84,12 +85,13 @@ fn back_up(
     let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), sink)?;
     let start = log.start_checkpoint().lsn;
     report.say(format_args!("Copying the redo log from LSN {start}"));
-    let stage = stage_start(options, report)?;
-    let locks = stage.monitor();
+    let stages = Stages::new(options, report, &log, &mut session)?;
+    let stage = stages.start(&log, &mut session)?;
+    let locks = stages.monitors(&stage);
     let work = Backup { options, report, facts, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
-    let locks = TableLocks::connect(&options.connection, options.parallel.get())?;
+    let locks = TableLocks::connect(&options.connection, options.locks, options.parallel.get())?;
     let files = FileCopy::new(sink, report, options.parallel.get());
     let aria = AriaTables::new(sink, report, &locks, options.parallel.get());
     hooks::reach("before-listing");
@@ -106,12 +108,12 @@ fn back_up(
     })?;
 
     work.catch_up(&mut session)?;
-    let stage = work.stage_flush(stage)?;
+    let stage = stages.flush(stage, &work.log, &mut session)?;
     hooks::reach("in-flush");
     work.copy_idle_tables(&mut session, &plan, &files, &aria, &locks)?;
     hooks::reach("before-block-ddl");
 
-    let stage = work.stage_block_ddl(stage)?;
+    let stage = stages.block_ddl(stage, &work.log, &mut session)?;
     hooks::reach("in-block-ddl");
     let mut logged = LoggedFiles::default();
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
@@ -120,11 +122,14 @@ fn back_up(
     work.write_out_logs(&mut session)?;
     hooks::reach("before-block-commit");
 
-    let mut stage = work.stage_block_commit(stage)?;
+    let mut stage = stages.block_commit(stage, &work.log, &mut session)?;
     hooks::reach("in-block-commit");
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     let point = work.read_point(&mut stage, &now, &files, &mut log_tables, aria_log)?;
-    let lock_time = work.stage_end(stage)?;
+    if options.locks.kind == LockKind::None {
+        work.check_unchanged(&now, &aria)?;
+    }
+    let lock_time = stages.end(stage)?.ddl_blocked;
     hooks::reach("after-end");
     locks.check()?;
 
@@ -139,8 +144,8 @@ struct Backup<'a> {
     facts: &'a ServerFacts,
     sink: &'a LocalDir,
     log: LogCopy,
-    /// Tells at once when the locks are lost.
-    locks: LockMonitor,
+    /// They tell at once when a lock is lost.
+    locks: Vec<LockMonitor>,
 }
 
 /// The moment for which the backup stands.
@@ -155,59 +160,7 @@ struct Point {
     aria_log: LogSnapshot,
 }
 
-fn stage_start(options: &BackupOptions, report: &Report) -> anyhow::Result<StageSession<Started>> {
-    report.say("Starting BACKUP STAGE START");
-    report.say("Acquiring BACKUP LOCKS...");
-    let stage = StageSession::connect(&options.connection, options.lock_wait_timeout)?;
-    let stage = stage.start()?;
-    report.say("Acquired locks for BACKUP STAGE START");
-    Ok(stage)
-}
-
 impl Backup<'_> {
-    fn stage_flush(&self, stage: StageSession<Started>) -> anyhow::Result<StageSession<Flushed>> {
-        self.report.say("Finished BACKUP STAGE START");
-        self.report.say("Starting BACKUP STAGE FLUSH");
-        let stage = stage.flush()?;
-        self.report.say("Acquired locks for BACKUP STAGE FLUSH");
-        Ok(stage)
-    }
-
-    fn stage_block_ddl(
-        &self,
-        stage: StageSession<Flushed>,
-    ) -> anyhow::Result<StageSession<DdlBlocked>> {
-        self.report.say("Finished BACKUP STAGE FLUSH");
-        self.report.say("Started BACKUP STAGE BLOCK_DDL");
-        let stage = stage.block_ddl()?;
-        self.report.say("Acquired locks for BACKUP STAGE BLOCK_DDL");
-        Ok(stage)
-    }
-
-    fn stage_block_commit(
-        &self,
-        stage: StageSession<DdlBlocked>,
-    ) -> anyhow::Result<StageSession<CommitBlocked>> {
-        self.report.say("Finished BACKUP STAGE BLOCK_DDL");
-        self.report.say("Starting BACKUP STAGE BLOCK_COMMIT");
-        // Nothing is said from here to the end of the stage: a slow terminal must not keep the
-        // commits of the server waiting.
-        Ok(stage.block_commit()?)
-    }
-
-    /// Releases the locks and tells how long they were held.
-    fn stage_end(&self, stage: StageSession<CommitBlocked>) -> anyhow::Result<Duration> {
-        let ended = stage.end()?;
-        self.report.say("Acquired locks for BACKUP STAGE BLOCK_COMMIT");
-        self.report.say("Executing BACKUP STAGE END");
-        self.report.say(format_args!(
-            "All tables unlocked; DDL was blocked for {} ms, commits for {} ms",
-            ended.ddl_blocked.as_millis(),
-            ended.commit_blocked.as_millis()
-        ));
-        Ok(ended.ddl_blocked)
-    }
-
     /// Does `work` while another thread watches the server's logs.
     fn watching<T>(
         &self,
@@ -231,7 +184,7 @@ impl Backup<'_> {
             report: self.report,
             check: &|| {
                 self.log.check()?;
-                Ok(self.locks.check()?)
+                Ok(stages::check(&self.locks)?)
             },
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
@@ -509,8 +462,8 @@ impl Backup<'_> {
         self.wait_for_end(&mut session, point)?;
         let (log, events) = self.log.finish(LOG_TIMEOUT)?;
         for event in &events {
-            if let Some(name) = spaces::late_ddl(event) {
-                bail!("Unexpected DDL operation detected in the late phase of backup on {name}");
+            if let Some(what) = spaces::late_ddl(event) {
+                return Err(unexpected_ddl(self.options, &what));
             }
             logged.note(event);
         }
@@ -536,6 +489,15 @@ impl Backup<'_> {
         Ok(())
     }
 
+    /// Without locks: fails if tables of other engines, or definitions, are not those of `before`.
+    fn check_unchanged(&self, before: &Plan, aria: &AriaTables<'_>) -> anyhow::Result<()> {
+        let now = Plan::discover(self.facts)?;
+        match late_change(before, &now, |target| aria.has(target)) {
+            Some(what) => Err(unexpected_ddl(self.options, &what)),
+            None => Ok(()),
+        }
+    }
+
     /// With `innodb_flush_log_at_trx_commit=0` the flush statement may have written nothing: the
     /// log then appears with the server's next write, or with a checkpoint.
     fn wait_for_end(&self, session: &mut Session, point: &Point) -> anyhow::Result<()> {
@@ -552,4 +514,36 @@ impl Backup<'_> {
         }
         Ok(())
     }
+}
+
+/// The first file of `before` or `now` that was created, deleted or changed between: definitions,
+/// and tables of other engines than those that `is_logged`.
+fn late_change(before: &Plan, now: &Plan, is_logged: impl Fn(&Path) -> bool) -> Option<String> {
+    let files = |plan: &Plan| -> HashMap<_, _> {
+        let tables = plan.engine_tables.iter();
+        let tables = tables.filter(|((db, table), _)| !is_written_under_locks(db, table));
+        let engines = tables.flat_map(|(_, entry)| &entry.files);
+        let files = engines.filter(|file| !is_logged(&file.target)).chain(&plan.plain);
+        files.map(|file| (file.target.clone(), file.identity)).collect()
+    };
+    let (before, now) = (files(before), files(now));
+    let changed = before.iter().find_map(|(target, identity)| match now.get(target) {
+        None => Some(("delete", target)),
+        Some(other) if other != identity => Some(("change", target)),
+        Some(_) => None,
+    });
+    let created = || now.keys().find(|target| !before.contains_key(*target));
+    let (what, target) = changed.or_else(|| created().map(|target| ("create", target)))?;
+    Some(format!("{what} on {}", target.display()))
+}
+
+fn unexpected_ddl(options: &BackupOptions, what: &str) -> anyhow::Error {
+    let (unexpected, cure) = match options.locks.kind {
+        LockKind::None => ("", " Remove --no-lock option to fix."),
+        LockKind::Stages | LockKind::ReadLock => ("Unexpected ", ""),
+    };
+    anyhow::anyhow!(
+        "{unexpected}DDL operation detected in the late phase of backup while executing {what}. \
+         Backup is inconsistent.{cure}"
+    )
 }

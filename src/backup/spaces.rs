@@ -228,18 +228,19 @@ pub fn resolve<E, S: BuildHasher>(
     Ok(resolution)
 }
 
-/// The table that `event`, logged after DDL was blocked, creates, renames or drops, if it is one
-/// that a backup holds.
+/// What `event`, logged after DDL was blocked, does to which table, if that is one that a backup
+/// holds: such as `create on d/t`.
 pub fn late_ddl(event: &FileEvent) -> Option<String> {
-    let path = match &event.change {
-        FileChange::Create { path } | FileChange::Delete { path } => path,
-        FileChange::Rename { to, .. } => to,
+    let (what, path) = match &event.change {
+        FileChange::Create { path } => ("create", path),
+        FileChange::Delete { path } => ("delete", path),
+        FileChange::Rename { to, .. } => ("rename", to),
         _ => return None,
     };
     let name = TableName::of_file(path).filter(|name| !name.is_intermediate())?;
     // The auxiliary tables of full-text indexes come and go by themselves.
     let own = !name.0.file_name()?.as_bytes().starts_with(b"FTS_");
-    own.then(|| name.display().to_string())
+    own.then(|| format!("{what} on {}", name.display()))
 }
 
 /// Which file this is, whatever its name and contents.

@@ -4,15 +4,20 @@ use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
+use mdl::holders::QueryType;
 use mdl::session::{ConnectOptions, Protocol, TlsOptions};
+use mdl::stage::{LockKind, LockOptions};
 
 use super::settings::Origin;
 use super::table::{Mode, OPTIONS, Support};
 use super::usage_error::UsageError;
 use super::value::{self, Value};
 use super::{Action, Parser, help, secret};
-use crate::options::{BackupOptions, Command, PrepareOptions, RestoreMode, RestoreOptions};
+use crate::options::{
+    BackupOptions, Command, LongQueries, PrepareOptions, RestoreMode, RestoreOptions,
+};
 
 /// Where Debian's server keeps its data.
 pub(super) const DATADIR: &str = "/var/lib/mysql";
@@ -123,7 +128,13 @@ impl Parser<'_> {
                 Support::Obsolete => {
                     self.warnings.push(format!("Obsolete option: {name}. Ignored"));
                 }
-                Support::NotYet | Support::NoEffect | Support::Full => {}
+                Support::ReadLock if mode == Mode::Backup && !self.read_lock() => {
+                    self.warnings.push(format!(
+                        "Obsolete option: {name}. Ignored; it takes effect with \
+                         --consistency-lock=ftwrl"
+                    ));
+                }
+                Support::NotYet | Support::NoEffect | Support::Full | Support::ReadLock => {}
             }
         }
         match self.settings.number("innodb-log-write-ahead-size") {
@@ -141,6 +152,7 @@ impl Parser<'_> {
             self.environment.variable("TMPDIR").filter(|path| !path.is_empty()).cloned()
         });
         let positive = |name| self.settings.number(name).filter(|number| *number > 0);
+        let seconds = |name| positive(name).map(Duration::from_secs);
         Ok(BackupOptions {
             tool_name: tool_name.to_owned(),
             tool_command: secret::masked(self.arguments, &self.secrets, "...")
@@ -156,10 +168,50 @@ impl Parser<'_> {
             throttle: positive("throttle").and_then(|limit| u32::try_from(limit).ok()),
             tmpdir: self.environment.absolute(&first_of_list(tmpdir.as_deref())),
             open_files_limit: positive("open-files-limit"),
-            lock_wait_timeout: positive("startup-wait-timeout"),
+            locks: self.locks()?,
+            lock_ddl_per_table: self.settings.flag("lock-ddl-per-table"),
+            long_queries: LongQueries {
+                wait_threshold: seconds("ftwrl-wait-threshold").unwrap_or_default(),
+                wait_type: self.query_type("ftwrl-wait-query-type")?,
+                kill_after: seconds("kill-long-queries-timeout"),
+                kill_type: self.query_type("kill-long-query-type")?,
+            },
             check_privileges: self.settings.flag("check-privileges"),
             verbose: self.settings.flag("verbose"),
         })
+    }
+
+    /// Whether a global read lock takes the place of the stages.
+    fn read_lock(&self) -> bool {
+        self.settings.value("consistency-lock") == Value::Choice("ftwrl")
+    }
+
+    fn locks(&self) -> Result<LockOptions, UsageError> {
+        let kind = match (self.settings.flag("no-lock"), self.read_lock()) {
+            (false, false) => LockKind::Stages,
+            (false, true) => LockKind::ReadLock,
+            (true, false) => LockKind::None,
+            (true, true) => return Err(UsageError::Exclusive("no-lock", "consistency-lock=ftwrl")),
+        };
+        let seconds = self.settings.number("startup-wait-timeout").filter(|seconds| *seconds > 0);
+        Ok(LockOptions { kind, patience: seconds.map(Duration::from_secs) })
+    }
+
+    /// The kind of queries that the option `name` means; without a read lock, its value is not
+    /// looked at.
+    fn query_type(&self, name: &'static str) -> Result<QueryType, UsageError> {
+        let text = match self.settings.value(name) {
+            Value::Choice(text) => text.to_owned(),
+            Value::Text(text) => text.to_string_lossy().to_ascii_uppercase(),
+            _ => "ALL".to_owned(),
+        };
+        match text.as_str() {
+            "ALL" | "0" => Ok(QueryType::All),
+            "UPDATE" | "1" => Ok(QueryType::Update),
+            "SELECT" | "2" => Ok(QueryType::Select),
+            _ if !self.read_lock() => Ok(QueryType::All),
+            _ => Err(UsageError::Value { option: name.to_owned(), value: text, why: None }),
+        }
     }
 
     fn prepare(&self, tool_name: &str) -> Result<PrepareOptions, UsageError> {

@@ -90,6 +90,8 @@ pub enum Support {
     NoEffect,
     /// Nothing; a line says so.
     Obsolete,
+    /// Acts on it with `--consistency-lock=ftwrl`; otherwise as obsolete.
+    ReadLock,
     /// Refuses it in the modes in which it matters.
     NotYet,
 }
@@ -185,6 +187,11 @@ impl Spec {
         self
     }
 
+    const fn with_read_lock(mut self) -> Self {
+        self.support = Support::ReadLock;
+        self
+    }
+
     const fn not_yet(mut self) -> Self {
         self.support = Support::NotYet;
         self
@@ -273,6 +280,9 @@ const U32_MAX: u64 = u32::MAX as u64;
 const I32_MAX: u64 = i32::MAX as u64;
 const MIB: u64 = 1 << 20;
 
+/// Kinds of queries that options name.
+pub const QUERY_TYPES: &[&str] = &["ALL", "UPDATE", "SELECT"];
+
 /// All options, in the order of `--help`.
 pub static OPTIONS: &[Spec] = &[
     // What to do.
@@ -336,10 +346,18 @@ pub static OPTIONS: &[Spec] = &[
         (0, U32_MAX),
         0,
         BACKUP,
-        "Seconds to wait for a lock before giving up; 0 waits for ever.",
+        "Seconds to wait for each lock before giving up, with the names of those who hold it up; \
+         0 waits for ever.",
     ),
-    count("ftwrl-wait-timeout", (0, U32_MAX), 0, BACKUP, "The same as --startup-wait-timeout.")
-        .alias_of("startup-wait-timeout"),
+    count(
+        "ftwrl-wait-timeout",
+        (0, U32_MAX),
+        0,
+        BACKUP,
+        "The same as --startup-wait-timeout. With --consistency-lock=ftwrl, also how long to wait \
+         for long queries to end before the lock is asked for.",
+    )
+    .alias_of("startup-wait-timeout"),
     signed(
         "log-copy-interval",
         (0, I32_MAX),
@@ -385,7 +403,12 @@ pub static OPTIONS: &[Spec] = &[
         .not_yet(),
     count("safe-slave-backup-timeout", (0, U32_MAX), 300, BACKUP, "Limit of --safe-slave-backup.")
         .no_effect(),
-    flag("no-lock", BACKUP, "Take no lock at all.").not_yet(),
+    flag(
+        "no-lock",
+        BACKUP,
+        "Take no lock at all: for servers with InnoDB tables alone, where nobody runs DDL. The \
+         position in the binary log is not exact.",
+    ),
     text("history", BACKUP, "Record the backup in a table of the server.").optional().not_yet(),
     choice(
         "binlog-info",
@@ -401,10 +424,48 @@ pub static OPTIONS: &[Spec] = &[
         .no_effect(),
     flag("rsync", BACKUP, "Obsolete.").obsolete(),
     flag("no-backup-locks", BACKUP, "Obsolete.").obsolete(),
-    text("ftwrl-wait-query-type", BACKUP, "Obsolete.").obsolete(),
-    text("kill-long-query-type", BACKUP, "Obsolete.").obsolete(),
-    count("kill-long-queries-timeout", (0, U32_MAX), 0, BACKUP, "Obsolete.").obsolete(),
-    count("ftwrl-wait-threshold", (0, U32_MAX), 60, BACKUP, "Obsolete.").obsolete(),
+    choice(
+        "consistency-lock",
+        &["stage", "ftwrl"],
+        "stage",
+        BACKUP,
+        "What makes the moment of the backup: BACKUP STAGE, which blocks commits for milliseconds, \
+         or FLUSH TABLES WITH READ LOCK, which blocks all writes and waits for those in progress.",
+    ),
+    text_or(
+        "ftwrl-wait-query-type",
+        "ALL",
+        BACKUP,
+        "Queries that --ftwrl-wait-timeout waits for: ALL, UPDATE or SELECT. Only with \
+         --consistency-lock=ftwrl.",
+    )
+    .with_read_lock(),
+    choice(
+        "kill-long-query-type",
+        QUERY_TYPES,
+        "SELECT",
+        BACKUP,
+        "Queries that --kill-long-queries-timeout ends. Only with --consistency-lock=ftwrl.",
+    )
+    .with_read_lock(),
+    count(
+        "kill-long-queries-timeout",
+        (0, U32_MAX),
+        0,
+        BACKUP,
+        "Seconds to wait for FLUSH TABLES WITH READ LOCK before queries that have been running \
+         since before it are killed; 0 kills none. Only with --consistency-lock=ftwrl.",
+    )
+    .with_read_lock(),
+    count(
+        "ftwrl-wait-threshold",
+        (0, U32_MAX),
+        60,
+        BACKUP,
+        "Seconds after which a query counts as long for --ftwrl-wait-timeout. Only with \
+         --consistency-lock=ftwrl.",
+    )
+    .with_read_lock(),
     // Prepare.
     number(
         "use-memory",
@@ -552,7 +613,13 @@ pub static OPTIONS: &[Spec] = &[
         "Number of open files to allow this process.",
     )
     .server(),
-    flag("lock-ddl-per-table", BACKUP, "Lock the definition of each table.").server().not_yet(),
+    flag(
+        "lock-ddl-per-table",
+        BACKUP,
+        "Keep DDL off all InnoDB tables from before the first is copied; statements that wait for \
+         that when the locks are taken are killed.",
+    )
+    .server(),
     text("rocksdb-datadir", RESTORE, "Directory of RocksDB's data.").server().not_yet(),
     flag_on("rocksdb-backup", BACKUP, "No effect.").server().no_effect(),
     flag_on("check-privileges", BACKUP, "Check the account's privileges first.").server(),

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use mdl::holders::QueryType;
 use mdl::session::Protocol;
+use mdl::stage::{LockKind, LockOptions};
 use proptest::prelude::*;
 
 use super::*;
-use crate::options::{BackupOptions, PrepareOptions, RestoreMode, RestoreOptions};
+use crate::options::{BackupOptions, LongQueries, PrepareOptions, RestoreMode, RestoreOptions};
 
 /// An environment without any option file, whose working directory is `/start`.
 fn bare() -> Environment {
@@ -278,8 +281,8 @@ fn the_last_of_two_values_counts() {
     assert!(backup(&["--skip-verbose", "--enable-verbose"]).verbose);
     assert_eq!(backup(&["--user=a", "--skip-user"]).connection.user, None);
     assert_eq!(
-        backup(&["--startup-wait-timeout=1", "--ftwrl-wait-timeout=2"]).lock_wait_timeout,
-        Some(2)
+        backup(&["--startup-wait-timeout=1", "--ftwrl-wait-timeout=2"]).locks.patience,
+        Some(Duration::from_secs(2))
     );
     assert_eq!(backup(&["--parallel=2", "--maximum-parallel=9"]).parallel.get(), 2);
 }
@@ -293,7 +296,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(options.tool_name, "prog");
     assert!(options.check_privileges);
     assert!(options.throttle.is_none() && options.open_files_limit.is_none());
-    assert!(options.lock_wait_timeout.is_none() && options.datadir.is_none());
+    assert!(options.locks.patience.is_none() && options.datadir.is_none());
     let connection = options.connection;
     assert!(connection.user.is_none() && connection.password.is_none());
     assert!(connection.port.is_none() && connection.socket.is_none());
@@ -356,7 +359,8 @@ fn obsolete_options_warn_and_the_rest_without_effect_is_silent() {
         [
             "Obsolete option: rsync. Ignored",
             "Obsolete option: no-backup-locks. Ignored",
-            "Obsolete option: kill-long-queries-timeout. Ignored",
+            "Obsolete option: kill-long-queries-timeout. Ignored; it takes effect with \
+             --consistency-lock=ftwrl",
         ]
     );
     let silent = [
@@ -371,6 +375,34 @@ fn obsolete_options_warn_and_the_rest_without_effect_is_silent() {
         "--binlog-info=auto",
     ];
     assert!(warnings(&silent).is_empty());
+}
+
+#[test]
+fn a_global_read_lock_makes_its_options_count() {
+    let options = backup(&[
+        "--consistency-lock=FTWRL",
+        "--ftwrl-wait-timeout=9",
+        "--ftwrl-wait-query-type=update",
+        "--kill-long-queries-timeout=3",
+    ]);
+    let patience = Some(Duration::from_secs(9));
+    assert_eq!(options.locks, LockOptions { kind: LockKind::ReadLock, patience });
+    let wanted = LongQueries {
+        wait_threshold: Duration::from_secs(60),
+        wait_type: QueryType::Update,
+        kill_after: Some(Duration::from_secs(3)),
+        kill_type: QueryType::Select,
+    };
+    assert_eq!(options.long_queries, wanted);
+    let ftwrl = "--consistency-lock=ftwrl";
+    assert!(warnings(&["--backup", ftwrl, "--ftwrl-wait-threshold=1"]).is_empty());
+    assert_eq!(refused(&["--backup", ftwrl, "--ftwrl-wait-query-type=x"]).0, 13);
+    assert_eq!(backup(&["--ftwrl-wait-query-type=x"]).locks, LockOptions::default());
+    assert_eq!(refused(&["--backup", "--consistency-lock=x"]).0, 13);
+    assert_eq!(refused(&["--backup", "--kill-long-query-type=x"]).0, 13);
+    assert_eq!(backup(&["--no-lock"]).locks.kind, LockKind::None);
+    assert_eq!(refused(&["--backup", "--no-lock", ftwrl]).0, 1);
+    assert!(backup(&["--lock-ddl-per-table"]).lock_ddl_per_table);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct Info {
     pub start_time: String,
     /// When it ended.
     pub end_time: String,
-    /// Whole seconds for which commits were held up.
+    /// Whole seconds for which DDL was blocked.
     pub lock_time: u64,
     /// Binary log position, if there is a binary log.
     pub binlog_pos: Option<BinlogPosition>,

@@ -1,0 +1,173 @@
+//! Waiting for a lock without holding up everybody else for ever.
+//!
+//! Who waits for a lock that others need, too, makes them wait behind him. Such a lock is asked
+//! for in attempts of a few seconds. If one fails, the wait goes on without a request until those
+//! who held it up are done.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use crate::holders::Holders;
+use crate::kept::KeptSession;
+use crate::session::{Session, SessionError};
+
+/// Longest wait for a lock that the server knows: a year.
+const FOR_EVER: Duration = Duration::from_secs(31_536_000);
+
+/// Longest attempt at a lock whose waiting holds up others.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Longest pause between attempts; shorter if those who held up the last one end earlier.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Pause after an attempt that nobody known held up.
+const BLIND_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often somebody looks on.
+const TICK: Duration = Duration::from_millis(200);
+
+pub(crate) const ER_LOCK_WAIT_TIMEOUT: u16 = 1205;
+
+/// What happens while a lock is waited for.
+#[derive(Debug, Clone, Copy)]
+pub enum Notice<'a> {
+    /// The wait goes on: said several times a second.
+    Waiting,
+    /// The attempt was given up, so that others can go on; it is repeated later.
+    SteppedBack(&'a Holders),
+}
+
+/// A wait in progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait<'a> {
+    /// The statement that asks for the lock.
+    pub statement: &'a str,
+    /// Since when.
+    pub waited: Duration,
+}
+
+/// Told of each notice, with a session to ask; ends the wait by breaking.
+pub type Onlooker<'a> = dyn FnMut(&mut Session, &Wait<'_>, Notice<'_>) -> ControlFlow<()> + 'a;
+
+/// Who looks on while a lock is waited for.
+pub struct Watch<'a> {
+    session: &'a mut Session,
+    own: Vec<u32>,
+    onlooker: Box<Onlooker<'a>>,
+}
+
+impl<'a> Watch<'a> {
+    /// `own`: connections of this program, which hold up nobody.
+    pub fn new(session: &'a mut Session, own: Vec<u32>, onlooker: Box<Onlooker<'a>>) -> Self {
+        Self { session, own, onlooker }
+    }
+
+    /// Waits on.
+    pub fn silent(session: &'a mut Session) -> Self {
+        Self::new(session, Vec::new(), Box::new(|_, _, _| ControlFlow::Continue(())))
+    }
+
+    fn holders(&mut self, waiting: u32) -> Holders {
+        self.own.push(waiting);
+        let holders = Holders::read(self.session, &self.own);
+        self.own.pop();
+        // A server that does not answer is noticed by those who need it.
+        holders.unwrap_or_default()
+    }
+
+    fn notify(&mut self, wait: &Wait<'_>, notice: Notice<'_>) -> ControlFlow<()> {
+        (self.onlooker)(self.session, wait, notice)
+    }
+}
+
+/// How a lock is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Nobody else is held up.
+    Quiet,
+    /// Others wait behind it.
+    InTheWay,
+}
+
+/// Runs `sql` on `session`, which waits for a lock, at most `patience`.
+///
+/// # Errors
+///
+/// [`SessionError::LockTimeout`] names who held it up.
+pub(crate) fn acquire(
+    session: &KeptSession,
+    sql: &str,
+    manner: Manner,
+    patience: Option<Duration>,
+    watch: &mut Watch<'_>,
+) -> Result<(), SessionError> {
+    let begun = Instant::now();
+    let longest = match manner {
+        Manner::Quiet => FOR_EVER,
+        Manner::InTheWay => ATTEMPT,
+    };
+    loop {
+        let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+        let attempt = left.unwrap_or(FOR_EVER).min(longest);
+        let seconds = attempt.as_millis().div_ceil(1000).max(1);
+        session.run(&format!("SET SESSION lock_wait_timeout={seconds}"))?;
+        let pending = session.begin(sql)?;
+        let result = loop {
+            if let Some(result) = pending.wait_for(TICK) {
+                break result;
+            }
+            let wait = Wait { statement: sql, waited: begun.elapsed() };
+            if watch.notify(&wait, Notice::Waiting).is_break() {
+                return Err(give_up(session, sql, watch));
+            }
+        };
+        match result {
+            Err(error) if error.code() == Some(ER_LOCK_WAIT_TIMEOUT) => {}
+            other => return other.map(drop),
+        }
+        let holders = watch.holders(session.connection_id());
+        let waited = begun.elapsed();
+        if patience.is_some_and(|patience| waited >= patience) {
+            return Err(SessionError::lock_timeout(sql, waited, holders));
+        }
+        let wait = Wait { statement: sql, waited };
+        let told = watch.notify(&wait, Notice::SteppedBack(&holders));
+        if told.is_break() || pause(session, &wait, &holders, patience, watch).is_break() {
+            return Err(give_up(session, sql, watch));
+        }
+    }
+}
+
+/// Waits until the statements in `holders` have ended.
+fn pause(
+    session: &KeptSession,
+    wait: &Wait<'_>,
+    holders: &Holders,
+    patience: Option<Duration>,
+    watch: &mut Watch<'_>,
+) -> ControlFlow<()> {
+    let begun = Instant::now();
+    let longest = if holders.sessions.is_empty() { BLIND_PAUSE } else { PAUSE };
+    // An attempt must be left.
+    let left = patience.map_or(longest, |patience| patience.saturating_sub(wait.waited + ATTEMPT));
+    while begun.elapsed() < longest.min(left) {
+        std::thread::sleep(TICK);
+        let wait = Wait { waited: wait.waited + begun.elapsed(), ..*wait };
+        watch.notify(&wait, Notice::Waiting)?;
+        let now = watch.holders(session.connection_id());
+        let same = |old: &crate::holders::Holder| {
+            now.sessions.iter().any(|new| (new.id, new.query_id) == (old.id, old.query_id))
+        };
+        if !holders.sessions.is_empty() && !holders.sessions.iter().any(same) {
+            break;
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// The server does not notice by itself that nobody waits any more.
+fn give_up(session: &KeptSession, sql: &str, watch: &mut Watch<'_>) -> SessionError {
+    // If that fails, the connection is gone already.
+    let _ = watch.session.execute(&format!("KILL {}", session.connection_id()));
+    SessionError::gave_up(sql)
+}

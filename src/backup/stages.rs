@@ -1,0 +1,380 @@
+//! Taking the locks of a backup one after the other: what is said before and after each, who is
+//! named while it is waited for, and who is ended to get it.
+//!
+//! What is said while DDL or commits are blocked is kept back until they are not: a slow reader of
+//! the messages must not keep the server waiting.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use mdl::definition_locks::{DefinitionLocks, NotLocked};
+use mdl::holders::{self, Holder, Holders};
+use mdl::session::{Session, SessionError};
+use mdl::stage::{
+    CommitBlocked, DdlBlocked, Ended, Flushed, LockKind, LockMonitor, StageSession, Started,
+};
+use mdl::wait::{Notice, Wait, Watch};
+
+use super::log_copy::LogCopy;
+use crate::hint::WithHint;
+use crate::options::BackupOptions;
+use crate::report::Report;
+
+/// How often it is told who holds up a lock.
+const ANNOUNCEMENT: Duration = Duration::from_secs(10);
+/// How often the list of processes is read while a lock is waited for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What all waits for locks have in common.
+pub struct Stages<'a> {
+    options: &'a BackupOptions,
+    report: &'a Report,
+    /// `--lock-ddl-per-table`
+    definitions: Option<DefinitionLocks>,
+    /// Statements that were ended, or could not be.
+    killed: RefCell<HashSet<(u64, u64)>>,
+    /// Why a wait was given up.
+    failed: RefCell<Option<anyhow::Error>>,
+}
+
+impl<'a> Stages<'a> {
+    /// Takes the locks that come before all stages.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]
+    pub fn new(
+        options: &'a BackupOptions,
+        report: &'a Report,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<Self> {
+        let (killed, failed) = <_>::default();
+        let mut stages = Self { options, report, definitions: None, killed, failed };
+        if options.lock_ddl_per_table {
+            stages.lock_definitions(log, session)?;
+        }
+        if options.locks.kind == LockKind::None {
+            report.say(
+                "Warning: no lock is taken (--no-lock). Tables of other engines than InnoDB may \
+                 be inconsistent, and the position in the binary log is not that of the backup: \
+                 --prepare writes InnoDB's own to xtrabackup_binlog_pos_innodb.",
+            );
+        }
+        Ok(stages)
+    }
+
+    /// Handles that tell whether the locks of this and of `stage` are held.
+    pub fn monitors<S>(&self, stage: &StageSession<S>) -> Vec<LockMonitor> {
+        let definitions = self.definitions.as_ref().map(DefinitionLocks::monitor);
+        definitions.into_iter().chain([stage.monitor()]).collect()
+    }
+
+    fn lock_definitions(&mut self, log: &LogCopy, session: &mut Session) -> anyhow::Result<()> {
+        let (options, report) = (self.options, self.report);
+        report.say("Locking the definition of each InnoDB table (--lock-ddl-per-table)");
+        let begun = Instant::now();
+        let not_locked = |NotLocked { space_id, table, error }: NotLocked| {
+            report.say(format_args!(
+                "Warning : locking MDL failed for space id {space_id}, name {}: {error}",
+                table.quoted()
+            ));
+        };
+        let mut watch = self.watch(log, session);
+        let patience = options.locks.patience;
+        let taken = DefinitionLocks::take(&options.connection, patience, &mut watch, not_locked);
+        drop(watch);
+        let taken = self.explained(taken)?;
+        report.say(format_args!(
+            "Locked the definitions of {} tables; waited {} ms",
+            taken.count(),
+            begun.elapsed().as_millis()
+        ));
+        self.definitions = Some(taken);
+        Ok(())
+    }
+
+    /// Enters START.
+    ///
+    /// # Errors
+    ///
+    /// The stage was not reached: then no lock is left. So for all stages.
+    pub fn start(
+        &self,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<StageSession<Started>> {
+        let name = self.name("START");
+        self.report.say(format_args!("Starting {name}"));
+        self.report.say("Acquiring BACKUP LOCKS...");
+        let stage = StageSession::connect(&self.options.connection, self.options.locks)?;
+        let stage = stage.start(&mut self.watch(log, session));
+        let stage = self.explained(stage)?;
+        self.say_acquired(&name, stage.waited());
+        Ok(stage)
+    }
+
+    /// Enters FLUSH.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn flush(
+        &self,
+        stage: StageSession<Started>,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<StageSession<Flushed>> {
+        let name = self.name("FLUSH");
+        self.say_finished(&self.name("START"), stage.held());
+        self.report.say(format_args!("Starting {name}"));
+        let stage = stage.flush(&mut self.watch(log, session));
+        let stage = self.explained(stage)?;
+        self.say_acquired(&name, stage.waited());
+        Ok(stage)
+    }
+
+    /// Enters `BLOCK_DDL`. From here to the end, messages are kept back.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn block_ddl(
+        &self,
+        stage: StageSession<Flushed>,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<StageSession<DdlBlocked>> {
+        let name = self.name("BLOCK_DDL");
+        self.say_finished(&self.name("FLUSH"), stage.held());
+        if self.options.locks.kind == LockKind::ReadLock {
+            self.wait_for_long_queries(log, session)?;
+        }
+        if self.definitions.is_some() {
+            self.kill_waiting_ddl(session);
+        }
+        self.report.say(format_args!("Started {name}"));
+        self.report.hold();
+        let stage = stage.block_ddl(&mut self.watch(log, session));
+        let stage = self.explained(stage)?;
+        self.say_acquired(&name, stage.waited());
+        Ok(stage)
+    }
+
+    /// Enters `BLOCK_COMMIT`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn block_commit(
+        &self,
+        stage: StageSession<DdlBlocked>,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<StageSession<CommitBlocked>> {
+        let name = self.name("BLOCK_COMMIT");
+        self.say_finished(&self.name("BLOCK_DDL"), stage.held());
+        self.report.say(format_args!("Starting {name}"));
+        let stage = stage.block_commit(&mut self.watch(log, session));
+        let stage = self.explained(stage)?;
+        self.say_acquired(&name, stage.waited());
+        Ok(stage)
+    }
+
+    /// Releases the locks and tells how long they were held.
+    ///
+    /// # Errors
+    ///
+    /// The locks were lost before.
+    pub fn end(self, stage: StageSession<CommitBlocked>) -> anyhow::Result<Ended> {
+        let held = stage.held();
+        let ended = stage.end()?;
+        self.say_finished(&self.name("BLOCK_COMMIT"), held);
+        self.report.say(format_args!("Executing {}", self.name("END")));
+        if let Some(definitions) = self.definitions {
+            definitions.release().context("let go of the definitions of tables")?;
+        }
+        if self.options.locks.kind == LockKind::None {
+            self.report.release();
+            return Ok(ended);
+        }
+        self.report.say(format_args!(
+            "All tables unlocked; DDL was blocked for {} ms, commits for {} ms",
+            ended.ddl_blocked.as_millis(),
+            ended.commit_blocked.as_millis()
+        ));
+        self.report.release();
+        Ok(ended)
+    }
+
+    /// What a stage is called.
+    fn name(&self, stage: &str) -> String {
+        match (self.options.locks.kind, stage) {
+            (LockKind::ReadLock, "FLUSH") => "FLUSH TABLES".to_owned(),
+            (LockKind::ReadLock, "BLOCK_DDL") => "FLUSH TABLES WITH READ LOCK".to_owned(),
+            (LockKind::ReadLock, "END") => "UNLOCK TABLES".to_owned(),
+            _ => format!("BACKUP STAGE {stage}"),
+        }
+    }
+
+    fn say_acquired(&self, name: &str, waited: Duration) {
+        let waited = waited.as_millis();
+        self.report.say(format_args!("Acquired locks for {name}; waited {waited} ms"));
+    }
+
+    fn say_finished(&self, name: &str, held: Duration) {
+        self.report.say(format_args!("Finished {name}; held {} ms", held.as_millis()));
+    }
+
+    /// Puts in the place of a wait that was given up the reason for that.
+    fn explained<T>(&self, result: Result<T, SessionError>) -> anyhow::Result<T> {
+        match (result, self.failed.take()) {
+            (Err(SessionError::GaveUp { statement }), Some(reason)) => {
+                Err(reason.context(format!("gave up waiting for {statement}")))
+            }
+            (result, _) => Ok(result?),
+        }
+    }
+
+    /// Looks on while a lock is waited for.
+    fn watch<'w>(&'w self, log: &'w LogCopy, session: &'w mut Session) -> Watch<'w> {
+        let own = self.definitions.iter().map(DefinitionLocks::connection_id);
+        let own: Vec<u32> = own.collect();
+        let mut announced = Duration::ZERO;
+        let mut looked = Duration::ZERO;
+        let known = own.clone();
+        let onlooker = move |session: &mut Session, wait: &Wait<'_>, notice: Notice<'_>| {
+            if let Err(error) = log.check() {
+                *self.failed.borrow_mut() = Some(error.into());
+                return ControlFlow::Break(());
+            }
+            match notice {
+                Notice::SteppedBack(holders) => {
+                    announced = wait.waited;
+                    self.say_stepped_back(wait, holders);
+                }
+                Notice::Waiting if wait.waited >= announced + ANNOUNCEMENT => {
+                    announced = wait.waited;
+                    // A server that does not answer is noticed by those who need it.
+                    if let Ok(holders) = Holders::read(session, &known) {
+                        self.say_waiting(wait, &holders);
+                    }
+                }
+                Notice::Waiting => {}
+            }
+            if wait.waited >= looked + LOOK {
+                looked = wait.waited;
+                if self.definitions.is_some() {
+                    self.kill_waiting_ddl(session);
+                }
+                if self.options.locks.kind == LockKind::ReadLock {
+                    self.kill_long_queries(session, wait.waited);
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        Watch::new(session, own, Box::new(onlooker))
+    }
+
+    fn say_waiting(&self, wait: &Wait<'_>, holders: &Holders) {
+        let seconds = wait.waited.as_secs();
+        self.report.say(format_args!(
+            "Waiting for {} for {seconds} s, held up by {holders}",
+            wait.statement
+        ));
+        self.report.let_out();
+    }
+
+    fn say_stepped_back(&self, wait: &Wait<'_>, holders: &Holders) {
+        let seconds = wait.waited.as_secs();
+        self.report.say(format_args!(
+            "{} was not granted in {seconds} s and is asked for again later, so that others are \
+             not held up; held up by {holders}",
+            wait.statement
+        ));
+        self.report.let_out();
+    }
+
+    /// `--ftwrl-wait-timeout`: nothing else is held up meanwhile.
+    fn wait_for_long_queries(&self, log: &LogCopy, session: &mut Session) -> anyhow::Result<()> {
+        let Some(patience) = self.options.locks.patience else { return Ok(()) };
+        let rule = self.options.long_queries;
+        let (seconds, threshold) = (patience.as_secs(), rule.wait_threshold.as_secs());
+        self.report.say(format_args!(
+            "Waiting {seconds} seconds for queries running longer than {threshold} seconds to \
+             finish"
+        ));
+        let begun = Instant::now();
+        let mut named = HashSet::new();
+        loop {
+            log.check()?;
+            let mut sessions = holders::statements(session)?;
+            sessions.retain(|holder| {
+                holder.seconds >= threshold
+                    && holder.statement.as_deref().is_some_and(|sql| rule.wait_type.contains(sql))
+            });
+            if sessions.is_empty() {
+                return Ok(());
+            }
+            for holder in &sessions {
+                if named.insert((holder.id, holder.query_id)) {
+                    self.report.say(format_args!("Waiting for query: {holder}"));
+                }
+            }
+            if begun.elapsed() >= patience {
+                let holders = Holders { sessions, ..Holders::default() };
+                self.report.say("Unable to obtain lock. Please try again later.");
+                return Err(anyhow::anyhow!(
+                    "FLUSH TABLES WITH READ LOCK was not asked for: after {seconds} s there are \
+                     queries that have been running for more than {threshold} s: {holders}"
+                ))
+                .hint("wait longer (--ftwrl-wait-timeout), or for less (--ftwrl-wait-query-type)");
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// `--kill-long-queries-timeout`: what ran before the lock was asked for.
+    fn kill_long_queries(&self, session: &mut Session, waited: Duration) {
+        let rule = self.options.long_queries;
+        if rule.kill_after.is_none_or(|kill_after| waited < kill_after) {
+            return;
+        }
+        self.kill(session, "Killing query", |holder| {
+            holder.seconds >= waited.as_secs()
+                && holder.statement.as_deref().is_some_and(|sql| rule.kill_type.contains(sql))
+        });
+    }
+
+    /// DDL that waits for our locks on definitions may hold what we wait for.
+    fn kill_waiting_ddl(&self, session: &mut Session) {
+        self.kill(session, "Killing MDL waiting", Holder::is_waiting_ddl);
+    }
+
+    fn kill(&self, session: &mut Session, words: &str, which: impl Fn(&Holder) -> bool) {
+        let Ok(statements) = holders::statements(session) else { return };
+        for holder in statements.iter().filter(|holder| which(holder)) {
+            if !self.killed.borrow_mut().insert((holder.id, holder.query_id)) {
+                continue;
+            }
+            self.report.say(format_args!("{words} {holder}"));
+            if let Err(error) = holder.kill(session) {
+                self.report.say(format_args!("Warning: it cannot be killed: {error}"));
+            }
+            self.report.let_out();
+        }
+    }
+}
+
+/// Fails if one of the locks is lost.
+///
+/// # Errors
+///
+/// [`SessionError::LocksLost`]
+pub fn check(monitors: &[LockMonitor]) -> Result<(), SessionError> {
+    monitors.iter().try_for_each(LockMonitor::check)
+}
