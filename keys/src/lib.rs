@@ -1,0 +1,11 @@
+//! The server's key managements, read without the server: each makes a
+//! [`KeySource`](innodb::encrypted::KeySource), which pages, logs and Aria tables are decrypted
+//! with.
+//!
+//! No message, no `Debug` output holds a key or a secret, and what held one is wiped from memory.
+
+#![forbid(unsafe_code)]
+
+mod file_key_management;
+
+pub use file_key_management::{Digest, FileKeyError, FileKeyOptions, FileKeys, Filekey};
