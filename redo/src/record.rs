@@ -30,7 +30,7 @@ pub enum Record<'a> {
     Write {
         /// The page.
         page: PageId,
-        /// Bytes from the start of the page, at least 8.
+        /// Bytes from the start of the page, at least 8 (of the binary log, [`is_binlog`]: 0).
         offset: u32,
         /// What to store there.
         data: &'a [u8],
@@ -183,6 +183,9 @@ const FILE_CHECKPOINT: u8 = 0x70;
 const PAGE_LEN_MAX: u32 = 1 << 16;
 /// Changes begin behind the first 8 bytes: checksum and page number are not logged.
 const OFFSET_MIN: u32 = 8;
+/// `LOG_BINLOG_ID_0`: the two newest files of the binary log kept in InnoDB (12.3 and later) have
+/// this "tablespace" and the next one; the lowest bit is that of the file's number.
+const BINLOG_SPACE: u32 = 0xffff_fff0;
 /// Where the offset of the record after an `INIT_PAGE` or `EXTENDED` counts from (page type).
 const AFTER_INIT: u32 = 24;
 
@@ -267,6 +270,13 @@ impl<'a> Records<'a> {
         self.last = last;
         Ok(record)
     }
+}
+
+/// Whether the page is in a file of the binary log kept in InnoDB (12.3 and later), where only
+/// [`Record::Write`] occurs; which of the two newest files tells the lowest bit of its number. No
+/// data file has such a tablespace, and no `FILE_` record names it.
+pub fn is_binlog(page: PageId) -> bool {
+    page.space.0 & !1 == BINLOG_SPACE
 }
 
 /// Takes the page id at the start of a page record's payload.
@@ -396,11 +406,12 @@ impl<'a> Cursor<'a> {
         if kind == WRITE {
             let data = self.rest();
             let len = u32::try_from(data.len()).map_err(|_| Malformed::Length(self.first))?;
-            let end = range_end(offset, len)?;
+            let first = if is_binlog(page) { 0 } else { OFFSET_MIN };
+            let end = range_end(offset, len, first)?;
             return Ok((Record::Write { page, offset, data }, end));
         }
         let len = self.short_varint()?;
-        let end = range_end(offset, len)?;
+        let end = range_end(offset, len, OFFSET_MIN)?;
         if kind == MEMSET {
             let pattern = self.rest();
             let pattern_len = u32::try_from(pattern.len()).unwrap_or(u32::MAX);
@@ -414,7 +425,7 @@ impl<'a> Cursor<'a> {
         let distance = (distance >> 1) + 1;
         let source = if back { offset.checked_sub(distance) } else { offset.checked_add(distance) };
         let source = source.ok_or(Malformed::Range { offset, len })?;
-        range_end(source, len)?;
+        range_end(source, len, OFFSET_MIN)?;
         self.end((Record::Memmove { page, offset, len, source }, end))
     }
 
@@ -455,11 +466,11 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// End of a range of at least one byte that lies in a page behind its first 8 bytes.
-fn range_end(offset: u32, len: u32) -> Result<u32, Malformed> {
+/// End of a range of at least one byte that lies in a page and does not begin before `first`.
+fn range_end(offset: u32, len: u32, first: u32) -> Result<u32, Malformed> {
     let end = offset.checked_add(len).filter(|&end| end <= PAGE_LEN_MAX);
     match end {
-        Some(end) if offset >= OFFSET_MIN && len > 0 => Ok(end),
+        Some(end) if offset >= first && len > 0 => Ok(end),
         _ => Err(Malformed::Range { offset, len }),
     }
 }
@@ -699,6 +710,27 @@ mod tests {
         assert_eq!(decode(&[0x36, 5, 3, 0xc0, 0xbf, 0x7f, 1]), Ok(vec![last]));
         // Integers of four bytes are not offsets, however small.
         assert_eq!(refusal(&[0x37, 5, 3, 0xe0, 0, 0, 0, 1], 0), Malformed::Integer);
+    }
+
+    #[test]
+    fn pages_of_the_binary_log_begin_with_their_first_byte() {
+        // WRITE to 0xfffffff1:2 at 0; same page at 7.
+        let id = [0xf0, 0xef, 0xdf, 0xbf, 0x71, 2];
+        let bytes = [&[0x39][..], &id, &[0, 0xaa, 0xbb], &[0xb2, 5, 0xcc]].concat();
+        let page = PageId::new(0xffff_fff1, 2);
+        assert!(is_binlog(page) && page.space.is_reserved());
+        assert_eq!(
+            decode(&bytes),
+            Ok(vec![
+                Record::Write { page, offset: 0, data: &[0xaa, 0xbb] },
+                Record::Write { page, offset: 7, data: &[0xcc] },
+            ])
+        );
+        // Nowhere else.
+        let other = [0x39, 0xf0, 0xef, 0xdf, 0xbf, 0x72, 2, 0, 0xaa, 0xbb];
+        assert_eq!(refusal(&other, 0), Malformed::Range { offset: 0, len: 2 });
+        assert!(!is_binlog(PageId::new(0xffff_fff2, 0)));
+        assert!(!is_binlog(PageId::new(0xffff_ffef, 0)));
     }
 
     #[test]
