@@ -10,6 +10,9 @@
 //! Source: `log_t` in `log0log.h`, `log0recv.cc`; checked on files of 10.11 and 11.8.
 
 use innodb::Lsn;
+
+use crate::encryption::{self, Encryption, Scope};
+use crate::format::{Format, covered, printable};
 use zerocopy::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -19,15 +22,6 @@ pub const HEADER_LEN: u64 = 12_288;
 pub const HEADER_SIZE: usize = 12_288;
 /// Bytes of the log that `prepare` leaves behind: the header and one `FILE_CHECKPOINT`.
 pub const FINAL_LOG_SIZE: usize = HEADER_SIZE + CHECKPOINT_MTR_LEN;
-
-/// `log_t::FORMAT_10_8`, "Phys".
-const FORMAT_10_8: u32 = 0x5068_7973;
-/// `log_t::FORMAT_ENC_11`: as 10.8, whole mini-transactions encrypted.
-const FORMAT_ENC_11: u32 = 0xf09f_979d;
-/// `log_t::FORMAT_10_5`, "PHYS": 512-byte blocks.
-const FORMAT_10_5: u32 = 0x5048_5953;
-/// Set in the formats of encrypted logs up to 10.7.
-const FORMAT_ENCRYPTED: u32 = 1 << 31;
 
 const LABEL_LEN: usize = 512;
 const SLOT_LEN: usize = 64;
@@ -98,29 +92,90 @@ pub enum HeaderError {
 
 #[derive(Debug, Clone, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Label {
+pub(crate) struct Label {
     format: U32,
     zero: U32,
     first_lsn: U64,
     creator: [u8; 32],
-    encryption: Encryption,
+    crypt: RawEncryption,
     reserved: [u8; 432],
     crc: U32,
 }
 const _: () = assert!(size_of::<Label>() == LABEL_LEN);
+
+impl Label {
+    /// The word at 4: the subformat up to 10.7, 0 from 10.8 on.
+    pub(crate) fn word(&self) -> u32 {
+        self.zero.get()
+    }
+
+    /// A label with its checksum. `creator` is cut to 31 bytes. `word`: at 4, 0 from 10.8 on.
+    pub(crate) fn new(
+        format: Format,
+        word: u32,
+        lsn: Lsn,
+        creator: &str,
+        crypt: RawEncryption,
+    ) -> Self {
+        let mut label = Self {
+            format: format.number().into(),
+            zero: word.into(),
+            first_lsn: lsn.0.into(),
+            creator: [0; 32],
+            crypt,
+            reserved: [0; 432],
+            crc: 0.into(),
+        };
+        for (to, from) in label.creator.iter_mut().take(31).zip(creator.bytes()) {
+            *to = from;
+        }
+        label.crc = crc32c::crc32c(covered(label.as_bytes())).into();
+        label
+    }
+}
 
 /// Encryption parameters of the log: key id, key version, message, nonce. All zero: plain.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
 )]
 #[repr(C)]
-struct Encryption {
+pub(crate) struct RawEncryption {
     key_id: U32,
     key_version: U32,
     message: [u8; 16],
     nonce: [u8; 4],
 }
-const _: () = assert!(size_of::<Encryption>() == 28);
+const _: () = assert!(size_of::<RawEncryption>() == 28);
+
+impl RawEncryption {
+    const NONE: Self =
+        Self { key_id: U32::ZERO, key_version: U32::ZERO, message: [0; 16], nonce: [0; 4] };
+
+    /// The parameters; none of a plain log.
+    pub(crate) fn parameters(&self, scope: Scope) -> Result<Option<Encryption>, HeaderError> {
+        match self.key_id.get() {
+            0 => Ok(None),
+            encryption::KEY_ID => Ok(Some(Encryption {
+                scope,
+                key_version: self.key_version.get(),
+                message: self.message,
+                nonce: self.nonce,
+            })),
+            id => Err(HeaderError::Field { field: "encryption key id", value: id.into() }),
+        }
+    }
+}
+
+impl From<Option<Encryption>> for RawEncryption {
+    fn from(encryption: Option<Encryption>) -> Self {
+        encryption.map_or(Self::NONE, |parameters| Self {
+            key_id: encryption::KEY_ID.into(),
+            key_version: parameters.key_version.into(),
+            message: parameters.message,
+            nonce: parameters.nonce,
+        })
+    }
+}
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -132,39 +187,51 @@ struct Slot {
 }
 const _: () = assert!(size_of::<Slot>() == SLOT_LEN);
 
-/// What a log file says about itself; only of formats this crate can read.
+/// What a log file of 10.8 or later says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogHeader {
     first_lsn: Lsn,
     creator: String,
-    encryption: Encryption,
+    format: Format,
+    encryption: Option<Encryption>,
 }
 
 impl LogHeader {
-    /// Reads the header from the first bytes of a log file, at least 512.
+    /// Reads the header of a plain log from the first bytes of a log file, at least 512.
+    /// [`crate::file::LogFile`] also takes the other formats.
     ///
     /// # Errors
     ///
     /// Every [`HeaderError`] but [`HeaderError::NoCheckpoint`]. A wrong checksum in a file that
     /// is being written (log resizing) deserves a second reading.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let len = bytes.len() as u64;
-        let (label, _) =
-            Label::ref_from_prefix(bytes).map_err(|_| HeaderError::TooSmall { len })?;
-        let creator = printable(&label.creator);
-        check_format(label, &creator)?;
-        let computed = crc32c::crc32c(covered(label.as_bytes()));
-        let stored = label.crc.get();
-        if stored != computed {
-            return Err(HeaderError::Checksum { stored, computed });
-        }
-        match label.encryption.key_id.get() {
-            0 => {}
-            1 => {
-                let format = "of an encrypted log, 10.8 or later (innodb_encrypt_log)";
-                return Err(HeaderError::NotSupported { creator, format });
+        let (label, creator, format) = recognise(bytes)?;
+        let format = match format {
+            Format::Ring if label.crypt.key_id.get() == 0 => {
+                return Self::of_label(label, creator, format);
             }
-            id => return Err(HeaderError::Field { field: "encryption key id", value: id.into() }),
+            Format::Ring => {
+                let header = Self::of_label(label, creator, format)?;
+                let format = "of an encrypted log, 10.8 or later (innodb_encrypt_log)";
+                return Err(HeaderError::NotSupported { creator: header.creator, format });
+            }
+            Format::EncryptedRing => "of an encrypted log, 10.11 or later (innodb_encrypt_log)",
+            Format::Blocks => "of 10.5 to 10.7",
+            Format::EncryptedBlocks => "of an encrypted log, 10.5 to 10.7",
+        };
+        Err(HeaderError::NotSupported { creator, format })
+    }
+
+    pub(crate) fn of_label(
+        label: &Label,
+        creator: String,
+        format: Format,
+    ) -> Result<Self, HeaderError> {
+        verify_checksum(label.as_bytes())?;
+        let scope = if format == Format::EncryptedRing { Scope::Mtrs } else { Scope::Records };
+        let encryption = label.crypt.parameters(scope)?;
+        if format == Format::EncryptedRing && encryption.is_none() {
+            return Err(HeaderError::Field { field: "encryption key id", value: 0 });
         }
         if label.zero.get() != 0 {
             return Err(HeaderError::Field { field: "word at 4", value: label.zero.get().into() });
@@ -173,7 +240,16 @@ impl LogHeader {
         if first_lsn.0 < HEADER_LEN {
             return Err(HeaderError::Field { field: "first LSN", value: first_lsn.0 });
         }
-        Ok(Self { first_lsn, creator, encryption: label.encryption })
+        Ok(Self { first_lsn, creator, format, encryption })
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How the log is encrypted, if it is.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.encryption.as_ref()
     }
 
     /// LSN of the byte behind the header in the ring's first lap, at least 12288.
@@ -204,7 +280,7 @@ impl LogHeader {
     /// LSN is the checkpoint's, and it never wraps, so every sequence byte in it is 1.
     /// `creator` is cut to 31 bytes; the server knows backups by `Backup ` and a version.
     pub fn copied(&self, checkpoint: Checkpoint, creator: &str) -> [u8; HEADER_SIZE] {
-        header_area(checkpoint.lsn, checkpoint, creator, self.encryption)
+        header_area(checkpoint, creator, self.format, self.encryption.into())
     }
 }
 
@@ -223,7 +299,7 @@ pub fn final_log(end: Lsn, creator: &str) -> Option<[u8; FINAL_LOG_SIZE]> {
     *kind = 0xfa;
     lsn.copy_from_slice(&start.0.to_be_bytes());
     let crc = crc32c::crc32c(&record).to_be_bytes();
-    let header = header_area(start, checkpoint, creator, NO_ENCRYPTION);
+    let header = header_area(checkpoint, creator, Format::Ring, RawEncryption::NONE);
     let mut bytes = header.iter().chain(&record).chain(&[1]).chain(&crc);
     Some(std::array::from_fn(|_| bytes.next().copied().unwrap_or_default()))
 }
@@ -275,28 +351,14 @@ impl Checkpoint {
     }
 }
 
-const NO_ENCRYPTION: Encryption =
-    Encryption { key_id: U32::ZERO, key_version: U32::ZERO, message: [0; 16], nonce: [0; 4] };
-
+/// Header and checkpoint of a log that begins with its checkpoint.
 fn header_area(
-    first_lsn: Lsn,
     checkpoint: Checkpoint,
     creator: &str,
-    encryption: Encryption,
+    format: Format,
+    crypt: RawEncryption,
 ) -> [u8; HEADER_SIZE] {
-    let mut label = Label {
-        format: FORMAT_10_8.into(),
-        zero: 0.into(),
-        first_lsn: first_lsn.0.into(),
-        creator: [0; 32],
-        encryption,
-        reserved: [0; 432],
-        crc: 0.into(),
-    };
-    for (to, from) in label.creator.iter_mut().take(31).zip(creator.bytes()) {
-        *to = from;
-    }
-    label.crc = crc32c::crc32c(covered(label.as_bytes())).into();
+    let label = Label::new(format, 0, checkpoint.lsn, creator, crypt);
     let slot = checkpoint.to_slot();
     let mut area = [0; HEADER_SIZE];
     let parts = [(0, label.as_bytes()), (SLOT_OFFSETS[0], slot.as_bytes())];
@@ -308,41 +370,20 @@ fn header_area(
     area
 }
 
-/// All bytes but the CRC in the last four.
-fn covered(bytes: &[u8]) -> &[u8] {
-    bytes.split_last_chunk::<4>().map_or(bytes, |(covered, _)| covered)
+/// Label, creator and format of a log file whose first bytes are given.
+pub(crate) fn recognise(bytes: &[u8]) -> Result<(&Label, String, Format), HeaderError> {
+    let len = bytes.len() as u64;
+    let (label, _) = Label::ref_from_prefix(bytes).map_err(|_| HeaderError::TooSmall { len })?;
+    let creator = printable(&label.creator);
+    let format = Format::recognise(label.format.get(), &creator)?;
+    Ok((label, creator, format))
 }
 
-fn check_format(label: &Label, creator: &str) -> Result<(), HeaderError> {
-    let format = label.format.get();
-    let creator = creator.to_owned();
-    let versions = match format & !FORMAT_ENCRYPTED {
-        0 => "MariaDB 10.1 or older",
-        1 => "MariaDB 10.2 or MySQL 5.7",
-        2..=6 => "MySQL 8",
-        103 => "MariaDB 10.3",
-        104 => "MariaDB 10.4",
-        _ => "",
-    };
-    let format_name = match format {
-        FORMAT_10_8 => return Ok(()),
-        FORMAT_10_5 => "of 10.5 to 10.7",
-        FORMAT_ENC_11 => "of an encrypted log, 10.11 or later (innodb_encrypt_log)",
-        _ if format == FORMAT_10_5 | FORMAT_ENCRYPTED => "of an encrypted log, 10.5 to 10.7",
-        _ if !versions.is_empty() => return Err(HeaderError::TooOld { creator, versions }),
-        _ => return Err(HeaderError::Unknown { format, creator }),
-    };
-    Err(HeaderError::NotSupported { creator, format: format_name })
-}
-
-/// The text of a NUL-padded field, fit for a message.
-fn printable(field: &[u8]) -> String {
-    let text: String = field
-        .iter()
-        .take_while(|&&b| b != 0)
-        .map(|&b| if b.is_ascii_graphic() || b == b' ' { char::from(b) } else { '?' })
-        .collect();
-    if text.is_empty() { "an unnamed version".to_owned() } else { text }
+/// Checks the CRC-32C in the last four bytes.
+pub(crate) fn verify_checksum(bytes: &[u8]) -> Result<(), HeaderError> {
+    let computed = crc32c::crc32c(covered(bytes));
+    let stored = bytes.last_chunk().map_or(0, |crc| u32::from_be_bytes(*crc));
+    if stored == computed { Ok(()) } else { Err(HeaderError::Checksum { stored, computed }) }
 }
 
 #[cfg(test)]
@@ -452,7 +493,7 @@ mod tests {
             let error = of_format(number, b"MariaDB 10.5.23").unwrap_err();
             assert_eq!(error, HeaderError::NotSupported { creator, format });
         }
-        let encrypted = label(|label| label.encryption.key_id = 1.into());
+        let encrypted = label(|label| label.crypt.key_id = 1.into());
         assert!(matches!(LogHeader::parse(&encrypted), Err(HeaderError::NotSupported { .. })));
         assert_eq!(
             of_format(0xd068_7973, b"x\x1b[31m"),
@@ -475,7 +516,7 @@ mod tests {
         assert_eq!(LogHeader::parse(&bytes), field("word at 4", 7));
         let bytes = label(|label| label.first_lsn = 12_287.into());
         assert_eq!(LogHeader::parse(&bytes), field("first LSN", 12_287));
-        let bytes = label(|label| label.encryption.key_id = 2.into());
+        let bytes = label(|label| label.crypt.key_id = 2.into());
         assert_eq!(LogHeader::parse(&bytes), field("encryption key id", 2));
     }
 

@@ -1,4 +1,6 @@
-//! Mini-transactions: the atomic units of the log (10.8 and later, not encrypted).
+//! Mini-transactions: the atomic units of the log.
+//!
+//! This is how they stand in a plain log of 10.8 and later; for the others see [`Layout`].
 //!
 //! ```text
 //! record ... record   each begins with a byte > 1 and tells its length
@@ -12,6 +14,8 @@
 //! ids, [`Mtr::records`] everything. Source: `recv_sys_t::parse` in `log0recv.cc`; checked on
 //! files of 10.11.
 
+mod stored;
+
 use std::ops::Range;
 
 use innodb::{Lsn, PageId};
@@ -20,53 +24,57 @@ use crate::record::{self, Records};
 use crate::varint::{self, BadVarint};
 use crate::{Malformed, RedoError, Ring};
 
-/// The records of a mini-transaction have fewer bytes than this.
+pub use stored::{Layout, Stored};
+
+/// The records of a mini-transaction have fewer bytes than this (10.8 and later).
 pub const RECORDS_LEN_MAX: usize = 1 << 20;
-/// A window of this many bytes always holds a whole mini-transaction.
-pub const WINDOW_LEN_MIN: usize = RECORDS_LEN_MAX + TRAILER_LEN + 8;
+/// A window of this many bytes always holds a whole mini-transaction (10.8 and later).
+pub const WINDOW_LEN_MIN: usize = RECORDS_LEN_MAX + TRAILER_LEN + NONCE_LEN;
 /// Sequence byte and CRC.
 const TRAILER_LEN: usize = 5;
+/// Between sequence byte and CRC, in encrypted logs.
+const NONCE_LEN: usize = 8;
 
 /// Why no complete, valid mini-transaction begins at a position. Final in a log nobody writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfinished {
     /// The first byte is 0 or 1: nothing was written here yet, or the log ends.
     Nothing,
-    /// It goes on behind the given bytes. Not returned if these are [`WINDOW_LEN_MIN`] or more.
+    /// It goes on behind the given bytes. Not returned if these are [`WINDOW_LEN_MIN`] or more
+    /// (10.8 and later).
     NeedMore,
     /// Checksum or sequence byte are wrong: half written, or left over from the lap before.
     Torn,
-    /// A length is malformed, or the records exceed [`RECORDS_LEN_MAX`]: garbage.
+    /// A length is malformed, or the records exceed the largest length: garbage.
     TooLong,
 }
 
-/// A complete mini-transaction with the right checksum and sequence byte.
+/// A complete mini-transaction with the right checksum and sequence byte, in the clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mtr<'a> {
     start: Lsn,
     end: Lsn,
     records: &'a [u8],
+    /// Bytes that follow the records in the log.
+    trailer_len: usize,
 }
 
 impl<'a> Mtr<'a> {
-    /// Parses the mini-transaction at the start of `bytes`, whose first byte is at `start` in the
-    /// log. The bytes may go on behind it; where it wraps around the end of the ring, the caller
-    /// joins the parts first.
+    /// Parses the mini-transaction at the start of `bytes`, whose first byte is at `start` in a
+    /// plain log of 10.8 or later. The bytes may go on behind it; where it wraps around the end of
+    /// the ring, the caller joins the parts first. [`Stored`] takes all kinds of logs.
     ///
     /// # Errors
     ///
     /// Why there is none, see [`Unfinished`].
     #[inline]
     pub fn parse(bytes: &'a [u8], start: Lsn, ring: Ring) -> Result<Self, Unfinished> {
-        let len = records_len(bytes)?;
-        let (records, trailer) = bytes.split_at_checked(len).ok_or(Unfinished::NeedMore)?;
-        let [sequence, crc @ ..] =
-            *trailer.first_chunk::<TRAILER_LEN>().ok_or(Unfinished::NeedMore)?;
-        let sequence_lsn = start.checked_add(len as u64).ok_or(Unfinished::TooLong)?;
-        let end = sequence_lsn.checked_add(TRAILER_LEN as u64).ok_or(Unfinished::TooLong)?;
-        let valid = ring.sequence(sequence_lsn) == Some(sequence)
-            && crc32c::crc32c(records) == u32::from_be_bytes(crc);
-        if valid { Ok(Self { start, end, records }) } else { Err(Unfinished::Torn) }
+        Stored::in_ring::<0>(bytes, start, ring).map(Stored::as_mtr)
+    }
+
+    /// A mini-transaction of a log of 10.5 to 10.7, whose extent is known.
+    pub(crate) fn of_blocks(records: &'a [u8], start: Lsn, end: Lsn) -> Self {
+        Self { start, end, records, trailer_len: 1 }
     }
 
     /// LSN of the first byte.
@@ -74,14 +82,15 @@ impl<'a> Mtr<'a> {
         self.start
     }
 
-    /// LSN behind the CRC: where the next one begins, and what changed pages carry.
+    /// LSN behind the last byte: where the next one begins, and what changed pages carry.
     pub fn end(&self) -> Lsn {
         self.end
     }
 
-    /// All bytes in the log, with sequence byte and CRC. At most [`WINDOW_LEN_MIN`].
+    /// All bytes in the log, with what follows the records; in blocks (10.5 to 10.7) not counting
+    /// their headers and trailers. At most [`WINDOW_LEN_MIN`] from 10.8 on.
     pub fn stored_len(&self) -> usize {
-        self.records.len() + TRAILER_LEN
+        self.records.len() + self.trailer_len
     }
 
     /// Where the sequence byte stands, bytes from the start: the length of the records.
@@ -103,29 +112,6 @@ impl<'a> Mtr<'a> {
     /// mini-transaction.
     pub fn run_bytes(&self, run: &Run) -> &'a [u8] {
         self.records.get(run.range.clone()).unwrap_or_default()
-    }
-}
-
-/// Length of the records at the start of `bytes`: up to a byte <= 1 where one should begin.
-#[inline]
-fn records_len(bytes: &[u8]) -> Result<usize, Unfinished> {
-    let mut at = 0;
-    loop {
-        match bytes.get(at..) {
-            Some([0 | 1, ..]) if at == 0 => return Err(Unfinished::Nothing),
-            Some([0 | 1, ..]) => return Ok(at),
-            Some(rest @ [_, ..]) => {
-                at += match Frame::of(rest) {
-                    Ok(frame) => frame.len,
-                    Err(BadVarint::Short) => return Err(Unfinished::NeedMore),
-                    Err(BadVarint::Malformed) => return Err(Unfinished::TooLong),
-                };
-                if at >= RECORDS_LEN_MAX {
-                    return Err(Unfinished::TooLong);
-                }
-            }
-            _ => return Err(Unfinished::NeedMore),
-        }
     }
 }
 

@@ -1,4 +1,6 @@
 //! From LSN to file offset: the log file as a ring (10.8 and later).
+//!
+//! A file of an archive (13) is a ring of which only the first lap is used.
 
 use innodb::Lsn;
 
@@ -13,18 +15,26 @@ const FILE_LEN_MIN: u64 = HEADER_LEN + 16;
 pub struct Ring {
     first_lsn: Lsn,
     capacity: u64,
+    /// Whether sequence bytes tell the lap.
+    is_sequenced: bool,
 }
 
 impl Ring {
     /// The ring of a log file of `file_len` bytes; `None` if the file is too small to be one.
     pub fn new(first_lsn: Lsn, file_len: u64) -> Option<Self> {
         let capacity = file_len.checked_sub(HEADER_LEN)?;
-        (file_len >= FILE_LEN_MIN).then_some(Self { first_lsn, capacity })
+        (file_len >= FILE_LEN_MIN).then_some(Self { first_lsn, capacity, is_sequenced: true })
     }
 
     /// A log that never wraps, whatever its length: the copy in a backup.
     pub fn endless(first_lsn: Lsn) -> Self {
-        Self { first_lsn, capacity: u64::MAX }
+        Self { first_lsn, capacity: u64::MAX, is_sequenced: true }
+    }
+
+    /// Files of an archive, one after the other, from `first_lsn` on. A server writes 1 as the
+    /// sequence byte there; but when archiving is switched on, a ring becomes the first file.
+    pub fn archive(first_lsn: Lsn) -> Self {
+        Self { first_lsn, capacity: u64::MAX, is_sequenced: false }
     }
 
     /// LSN of the first payload byte of the first lap.
@@ -63,6 +73,12 @@ impl Ring {
     pub fn sequence(self, lsn: Lsn) -> Option<u8> {
         let (lap, _) = self.place(lsn)?;
         Some(u8::from(lap % 2 == 0))
+    }
+
+    /// Whether a mini-transaction whose records end at `lsn` can have this sequence byte.
+    #[inline]
+    pub(crate) fn accepts(self, lsn: Lsn, sequence: u8) -> bool {
+        !self.is_sequenced || self.sequence(lsn) == Some(sequence)
     }
 }
 

@@ -2,13 +2,59 @@
 
 #![cfg(test)]
 
+mod keys;
+
+use innodb::encrypted::CipherMode;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use redo::archive::{self, ArchiveFile, ArchiveHeader};
+use redo::blocks::{Blocks, Payload};
+use redo::file::LogFile;
 use redo::fsp::FspChange;
 use redo::header::{Checkpoint, LogHeader};
-use redo::mtr::{Mtr, RunKind};
+use redo::mtr::{Layout, Mtr, RunKind, Stored};
+use redo::reader::Reader;
 use redo::record::{self, Record};
 use redo::{Lsn, Ring};
+
+use keys::TestKeys;
+
+/// Logs of all formats, from which damaged ones are made.
+const LOGS: [&[u8]; 6] = [
+    include_bytes!("../testdata/10.5/ib_logfile0.head"),
+    include_bytes!("../testdata/10.5/backup-log-cbc"),
+    include_bytes!("../testdata/10.5/backup-log-ctr"),
+    include_bytes!("../testdata/10.11/ib_logfile0.head"),
+    include_bytes!("../testdata/10.11/backup-log-cbc"),
+    include_bytes!("../testdata/11.8/backup-log-cbc"),
+];
+
+/// Sets the checksum of each 512 bytes from `at` on, so that damage is met behind it.
+fn seal(bytes: &mut [u8], at: usize) {
+    for part in bytes.get_mut(at..).unwrap_or_default().chunks_exact_mut(512) {
+        let crc = crc32c::crc32c(&part[..508]).to_be_bytes();
+        part[508..].copy_from_slice(&crc);
+    }
+}
+
+/// Reads whatever can be read from the log in `bytes`; the number of mini-transactions.
+fn read_all(bytes: &[u8], lsn: Option<Lsn>) -> usize {
+    let keys = TestKeys { newest: u32::MAX, ..TestKeys::new(CipherMode::Cbc) };
+    let head = bytes.get(..12_288).unwrap_or(bytes);
+    let Ok(log) = LogFile::parse(head, bytes.len() as u64) else { return 0 };
+    let _ = LogFile::parse(&log.copied_header("Backup"), bytes.len() as u64);
+    let reader = Reader::new(bytes, &log, Some(&keys));
+    let _ = reader.checkpoint_at(log.checkpoint().end_lsn);
+    let Ok(mut mtrs) = reader.mtrs(lsn.unwrap_or(log.checkpoint().lsn)) else { return 0 };
+    let mut count = 0;
+    while let Ok(Some(mtr)) = mtrs.next() {
+        count += 1;
+        let _ = (mtr.records().count(), mtr.runs().count());
+        // A ring has no two laps; blocks without records are one byte long.
+        assert!(count <= bytes.len());
+    }
+    count
+}
 
 /// Bytes in which records are likely: type bytes, small numbers, and anything else.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -40,7 +86,68 @@ proptest! {
         prop_assert!(record::decode_run(&bytes, Lsn(lsn)).count() <= bytes.len());
         for ring in [Ring::endless(Lsn(first_lsn)), Ring::new(Lsn(first_lsn), 12_304).unwrap()] {
             let _ = Mtr::parse(&bytes, Lsn(lsn), ring);
+            let _ = Stored::parse(&bytes, Lsn(lsn), Layout::EncryptedRing(ring));
         }
+        let payload = Payload::new(lsn % 2 == 0, Lsn(first_lsn));
+        let _ = Stored::parse(&bytes, Lsn(lsn), Layout::Blocks(payload));
+        let _ = Blocks::new(Lsn(lsn), None).take(&bytes, &mut Vec::new());
+        let _ = archive::first_lsn_of_name(&bytes);
+        let file = ArchiveFile { first_lsn: Lsn(first_lsn), len: lsn };
+        let _ = ArchiveHeader::parse(&bytes, file);
+        prop_assert!(archive::chain([file, file]).len() <= 2);
+        let head = [&bytes[..], &[0; 12_288]].concat();
+        if let Ok(header) = ArchiveHeader::parse(&head, file) {
+            prop_assert!(header.end_lsns().all(|end| end >= file.first_lsn));
+        }
+    }
+
+    /// Damage in the header, the blocks or the mini-transactions of real logs, with and without
+    /// the checksums that would show it.
+    #[test]
+    fn damaged_logs_are_read_to_some_end(
+        log in prop::sample::select(&LOGS[..]),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        in_header in any::<bool>(),
+        is_sealed in any::<bool>(),
+        len in any::<prop::sample::Index>(),
+        is_cut in any::<bool>(),
+        lsn in prop::option::of(any::<u64>()),
+    ) {
+        let mut bytes = log.to_vec();
+        let room = if in_header { 2048 } else { bytes.len() };
+        for (at, value) in damage {
+            bytes[at.index(room)] = value;
+        }
+        if is_cut {
+            bytes.truncate(len.index(bytes.len()));
+        }
+        if is_sealed {
+            seal(&mut bytes, 0);
+        }
+        read_all(&bytes, lsn.map(Lsn));
+    }
+
+    /// Blocks with right numbers and checksums and any payload.
+    #[test]
+    fn any_payload_in_blocks(payload in vec(records(), 1..40), len in 12..508_u16) {
+        let mut bytes = LOGS[0][..2048].to_vec();
+        let lsn = LogFile::parse(&bytes, 4 << 20).unwrap().checkpoint().lsn;
+        bytes[512 + 16..512 + 24].copy_from_slice(&(2048 + lsn.0 % 512).to_be_bytes());
+        bytes[1536 + 16..1536 + 24].copy_from_slice(&(2048 + lsn.0 % 512).to_be_bytes());
+        let payload = payload.concat();
+        let parts = payload.chunks(496);
+        let last = parts.len() - 1;
+        for (number, part) in parts.enumerate() {
+            let mut block = [0; 512];
+            let block_no = u32::try_from(lsn.0 / 512).unwrap() + u32::try_from(number).unwrap() + 1;
+            block[..4].copy_from_slice(&block_no.to_be_bytes());
+            let len = if number == last { len } else { 512 };
+            block[4..6].copy_from_slice(&len.to_be_bytes());
+            block[12..12 + part.len()].copy_from_slice(part);
+            bytes.extend(block);
+        }
+        seal(&mut bytes, 512);
+        read_all(&bytes, None);
     }
 
     #[test]
