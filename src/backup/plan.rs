@@ -1,7 +1,7 @@
 //! What to copy: one listing of the data directory, sorted by what has to happen to each file.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -110,6 +110,8 @@ impl Plan {
             let folder = PathBuf::from(&database.name);
             let mut known = 0;
             let entries = database.entries.len();
+            let names: HashSet<OsString> =
+                database.entries.iter().map(|entry| entry.name.clone()).collect();
             for entry in database.entries.into_iter().filter(|e| e.kind == EntryKind::File) {
                 let target = folder.join(&entry.name);
                 let path = database.path.join(&entry.name);
@@ -118,7 +120,7 @@ impl Plan {
                 let file = OtherFile { path, target, identity: entry.identity };
                 match class {
                     FileClass::Tablespace => plan.add_table(file),
-                    FileClass::Link => plan.add_link(file)?,
+                    FileClass::Link => plan.add_link(file, &names)?,
                     FileClass::Plain => plan.plain.push(file),
                     FileClass::Engine => plan.add_engine_file(&database.name, file, false),
                     FileClass::Aria => plan.add_engine_file(&database.name, file, true),
@@ -140,8 +142,9 @@ impl Plan {
         }
     }
 
-    /// A `.isl` file names a tablespace elsewhere; both are copied.
-    fn add_link(&mut self, file: OtherFile) -> anyhow::Result<()> {
+    /// A `.isl` file names a tablespace elsewhere; both are copied. `names` are all files of the
+    /// database.
+    fn add_link(&mut self, file: OtherFile, names: &HashSet<OsString>) -> anyhow::Result<()> {
         let path = match datadir::read_isl(&file.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             // It may just be being written.
@@ -160,6 +163,7 @@ impl Plan {
                 let identity = FileIdentity::from(&metadata);
                 self.tables.push(Listed { space: ListedSpace { name, identity }, path });
             }
+            _ if is_left_over(&file.target, names) => return Ok(()),
             _ => self.missing.push((file.target.clone(), path)),
         }
         self.plain.push(file);
@@ -186,6 +190,18 @@ impl Plan {
             kind: SourceKind::Table(table.space.name.clone()),
         })
     }
+}
+
+/// Whether the link `link`, whose tablespace is missing, belongs to no table. The server (10.11,
+/// 11.8) leaves such links behind where it renames a table into another database; a restore would
+/// put a later table of that name where the link says, not where the server looks for it.
+fn is_left_over(link: &Path, names: &HashSet<OsString>) -> bool {
+    let stem = link.file_stem().unwrap_or_default().to_string_lossy();
+    let table = stem.split_once("#P#").map_or(&*stem, |(table, _)| table);
+    let has = |name: String| names.contains(&OsString::from(name));
+    // The auxiliary tables of full-text indexes have no description.
+    let is_described = table.starts_with("FTS_") || has(format!("{table}.frm"));
+    !is_described || has(format!("{stem}.ibd"))
 }
 
 /// The files of the system tablespace.

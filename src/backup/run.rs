@@ -177,7 +177,12 @@ impl Backup<'_> {
         })
     }
 
-    fn copy_pages(&self, sources: Vec<Source>, phase: &'static str) -> anyhow::Result<Copied> {
+    fn copy_pages(
+        &self,
+        sources: Vec<Source>,
+        phase: &'static str,
+        throttle: Option<Throttle>,
+    ) -> anyhow::Result<Copied> {
         self.report.phase(phase, sources.iter().map(|source| source.len).sum());
         let copy = PageCopy {
             sink: self.sink,
@@ -188,7 +193,7 @@ impl Backup<'_> {
             },
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
-            throttle: self.options.throttle.map(Throttle::new),
+            throttle,
             threads: self.options.parallel.get(),
         };
         let copied = copy.run(sources);
@@ -214,7 +219,7 @@ impl Backup<'_> {
         let mut sources = plan::system_sources(self.facts)?;
         sources.extend(plan::undo_sources(self.facts)?);
         sources.extend(plan.table_sources());
-        self.copy_pages(sources, "Copying")
+        self.copy_pages(sources, "Copying", self.options.throttle.map(Throttle::new))
     }
 
     /// Waits, while nobody is held up, until the copied log is close behind the server's: later
@@ -318,7 +323,8 @@ impl Backup<'_> {
                 }
             })
             .collect();
-        let late = self.copy_pages(late, "Copying new tables")?;
+        // As fast as possible, whatever the limit: DDL waits.
+        let late = self.copy_pages(late, "Copying new tables", None)?;
         copied.bytes += late.bytes;
         copied.suspect.extend(late.suspect);
         Ok(())

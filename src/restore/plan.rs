@@ -318,9 +318,10 @@ fn data_directory(name: &Path, path: &Path) -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let target = read_isl(&isl).with_context(|| format!("read {}", isl.display()))?;
-    // Not any file of the system, but the table's: a backup may come from anywhere.
+    // Not any file of the system, but the table's: a backup may come from anywhere. Its folder has
+    // the name of another database where the server renamed the table from there.
     ensure!(
-        target.is_absolute() && target.ends_with(name),
+        target.is_absolute() && target.file_name() == name.file_name(),
         "{} says {}, which is no place for {}",
         isl.display(),
         target.display(),

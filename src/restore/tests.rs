@@ -313,6 +313,7 @@ fn two_files_never_become_one() {
 fn links_of_a_backup_lead_nowhere_else() {
     for (text, words) in [
         ("/etc/cron.d/x", "is no place for d/t.ibd"),
+        ("/remote/d/u.ibd", "is no place for d/t.ibd"),
         ("remote/d/t.ibd", "is no place for d/t.ibd"),
         ("/x/../etc/d/t.ibd", "has a path with `..`"),
         ("", "names no path"),
