@@ -7,7 +7,9 @@
 // A panic is how a test fails, so that nearly every function here may panic.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod chaos;
 pub mod compare;
+pub mod definitions;
 pub mod hooks;
 pub mod installation;
 pub mod random;

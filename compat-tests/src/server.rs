@@ -221,6 +221,15 @@ impl TestServer {
         }
     }
 
+    /// Ends the server at once and moves its folder to `to`, which does not exist.
+    pub fn keep(mut self, to: &Path) {
+        self.kill();
+        if fs::rename(self.dir.path(), to).is_err() {
+            fs::create_dir(to).expect("make a folder");
+            copy_tree(self.dir.path(), to);
+        }
+    }
+
     /// Tells whether the process is there.
     pub fn is_running(&mut self) -> bool {
         match &mut self.child {

@@ -20,7 +20,7 @@ pub enum Tool {
 }
 
 /// What a run of a tool left behind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// The command line, for messages.
     pub command: String,

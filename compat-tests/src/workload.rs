@@ -208,40 +208,44 @@ impl Writer {
     }
 
     fn statement_on(&mut self, tables: &[(&str, &str)]) -> String {
-        let random = &mut self.random;
-        let (table, _) = *random.pick(tables);
-        let first = random.below(IDS);
-        let last = first + random.below(12);
-        match random.below(8) {
-            0..3 => {
-                let count = 1 + random.below(8);
-                insert("INSERT INTO", table, random, first..first + 40, KS, count)
-                    + " ON DUPLICATE KEY UPDATE k = k + 1, c = VALUES(c)"
-            }
-            3 => {
-                let count = 1 + random.below(4);
-                insert("REPLACE INTO", table, random, first..first + 40, KS, count)
-            }
-            4 => {
-                let len = 1 + random.below(190);
-                let text = random.text(len);
-                format!("UPDATE {table} SET c = '{text}' WHERE id BETWEEN {first} AND {last}")
-            }
-            5 => {
-                let value = blob(random);
-                format!("UPDATE {table} SET b = {value}, k = k + 7 WHERE id = {first}")
-            }
-            6 => format!("DELETE FROM {table} WHERE id BETWEEN {first} AND {last}"),
-            _ => {
-                let k = random.below(1000);
-                format!("UPDATE {table} SET k = k * 3 % 1000 WHERE k = {k} LIMIT 5")
-            }
-        }
+        let (table, _) = *self.random.pick(tables);
+        statement(&mut self.random, table)
     }
 
     fn run(&mut self, sql: &str) {
         run(&mut self.connection, sql);
         self.statements.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A change of some rows of a table with the columns of [`create_tables`].
+pub(crate) fn statement(random: &mut Random, table: &str) -> String {
+    let first = random.below(IDS);
+    let last = first + random.below(12);
+    match random.below(8) {
+        0..3 => {
+            let count = 1 + random.below(8);
+            insert("INSERT INTO", table, random, first..first + 40, KS, count)
+                + " ON DUPLICATE KEY UPDATE k = k + 1, c = VALUES(c)"
+        }
+        3 => {
+            let count = 1 + random.below(4);
+            insert("REPLACE INTO", table, random, first..first + 40, KS, count)
+        }
+        4 => {
+            let len = 1 + random.below(190);
+            let text = random.text(len);
+            format!("UPDATE {table} SET c = '{text}' WHERE id BETWEEN {first} AND {last}")
+        }
+        5 => {
+            let value = blob(random);
+            format!("UPDATE {table} SET b = {value}, k = k + 7 WHERE id = {first}")
+        }
+        6 => format!("DELETE FROM {table} WHERE id BETWEEN {first} AND {last}"),
+        _ => {
+            let k = random.below(1000);
+            format!("UPDATE {table} SET k = k * 3 % 1000 WHERE k = {k} LIMIT 5")
+        }
     }
 }
 
@@ -269,7 +273,8 @@ fn run(connection: &mut Conn, sql: &str) {
     }
 }
 
-fn insert(
+/// A statement with `rows` new rows.
+pub(crate) fn insert(
     verb: &str,
     table: &str,
     random: &mut Random,

@@ -22,6 +22,9 @@ usage: cargo xtask COMMAND
   demo             back up a busy server, restore it, prove that nothing is missing
   test [FILTER]    unit tests, then tests on real servers against the real mariadb-backup
   bench [VARIANT]  ours and mariadb-backup in turn: all, backup, single, prepare, stall
+  chaos OPTIONS    backups under random DDL on tables of every kind, each restored and compared:
+                   --seeds A..B --server 10.11|11.8 [--tool ours|reference] [--log-size 16M|96M]
+                   [--keep DIR]; a seed that fails keeps its files and tells how to run it again
   dist             one static binary with its link names in target/dist
   licenses         check that every dependency's license goes with ours
   install          only install what `test` needs
@@ -49,6 +52,7 @@ fn dispatch(arguments: &[&str]) -> anyhow::Result<()> {
         ("demo", []) => demo(),
         ("test", [] | [_]) => test(rest),
         ("bench", [] | [_]) => bench(rest),
+        ("chaos", [_, ..]) => chaos(rest),
         ("dist", []) => dist::dist(),
         ("licenses", []) => licenses::check(),
         ("install", []) => install::install(&[Need::Build, Need::Server, Need::OtherServers]),
@@ -80,6 +84,13 @@ fn test(filter: &[&str]) -> anyhow::Result<()> {
         .args(filter)
         .env("MARIABACKUP_BIN", program)
         .env("MARIABACKUP_HOOKS_BIN", program_with_hooks))
+}
+
+fn chaos(options: &[&str]) -> anyhow::Result<()> {
+    install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
+    run(cargo().args(["build", "--release", "--package=mariabackup"]))?;
+    run(cargo().args(["build", "--package=compat-tests", "--bin=chaos"]))?;
+    run_built("debug", "chaos", &target_dir().join("release/mariabackup"), options)
 }
 
 fn bench(variant: &[&str]) -> anyhow::Result<()> {
