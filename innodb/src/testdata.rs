@@ -1,11 +1,16 @@
 //! Pages of real files for the tests of this crate, and the keys of their servers;
-//! `testdata/10.11/README.md` tells their origin.
+//! the `README.md` of each version tells their origin.
 
 use crate::encrypted::{CipherMode, Key, KeyError, KeySource};
 
 /// The page in `testdata/10.11`/`name`.
 pub(crate) fn page(name: &str) -> Vec<u8> {
-    let path = format!("{}/testdata/10.11/{name}", env!("CARGO_MANIFEST_DIR"));
+    page_of("10.11", name)
+}
+
+/// The page in `testdata`/`version`/`name`.
+pub(crate) fn page_of(version: &str, name: &str) -> Vec<u8> {
+    let path = format!("{}/testdata/{version}/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 

@@ -1,7 +1,7 @@
 //! Pages between their form in the file, which may be encrypted and compressed as a whole, and
 //! their plain form, to which redo applies.
 
-use super::seal::{is_special, put, seal};
+use super::seal::{is_special, put, seal_with};
 use super::{Page, PageError, PageType, SpaceContext, verify};
 use crate::checksum;
 use crate::compressed::{self, is_compressed};
@@ -105,7 +105,7 @@ impl<'k> PageCodec<'k> {
     }
 
     /// Brings `image`, page `page_no` in its plain form, to the form in which it is stored, with
-    /// `lsn` and all checksums ([`seal`](seal())). Returns how many bytes have to be written:
+    /// `lsn` and all checksums, by the setting of the context. Returns how many bytes have to be written:
     /// those that follow are zeros and may become a hole.
     ///
     /// Pages are encrypted with the latest version of their key. They are compressed in
@@ -119,7 +119,7 @@ impl<'k> PageCodec<'k> {
     pub fn encode(&self, image: &mut [u8], page_no: u32, lsn: Lsn) -> Result<usize, CodecError> {
         let flags = self.context.flags();
         let id = PageId { space: self.context.space_id(), page_no: PageNo(page_no) };
-        seal(image, flags, id, lsn)?;
+        seal_with(self.context.algorithm(), image, flags, id, lsn)?;
         if is_special(id) {
             return Ok(image.len());
         }
@@ -432,6 +432,22 @@ mod tests {
             let codec = codec.with_default_encryption(by_default);
             let version = encoded_version(&codec, page_type);
             assert_eq!(version, expected, "{page0} {encryption} {by_default} {page_type:?}");
+        }
+    }
+
+    #[test]
+    fn checksums_are_those_of_the_setting() {
+        let header = SpaceHeader::parse(&testdata::page("crc32_4k/dynamic.0")).unwrap();
+        for (name, algorithm) in [
+            ("innodb_4k/t_DYNAMIC.5", ChecksumAlgorithm::StrictInnodb),
+            ("none_4k/t_DYNAMIC.5", ChecksumAlgorithm::StrictNone),
+        ] {
+            let stored = testdata::page_of("10.5", name);
+            let codec = PageCodec::new(SpaceContext::new(&header, algorithm), None);
+            assert_eq!(codec.decode(&stored, 5, &mut []).unwrap(), Decoded::AsStored, "{name}");
+            let mut image = stored.clone();
+            codec.encode(&mut image, 5, Page::new(&stored).unwrap().lsn()).unwrap();
+            assert!(image == stored, "{name}");
         }
     }
 

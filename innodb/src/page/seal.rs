@@ -1,6 +1,6 @@
 //! The last step before a page is written: LSN, checksum, and the fields that go with them.
 
-use super::{PageError, PageType};
+use super::{ChecksumAlgorithm, PageError, PageType};
 use crate::bytes::be16;
 use crate::checksum;
 use crate::flags::SpaceFlags;
@@ -11,7 +11,7 @@ const TRX_SYS_PAGE: u32 = 5;
 
 /// Stamps `lsn` and the checksum onto a plain page, byte for byte as the server does before it
 /// writes (`buf_flush_init_for_writing` in `buf0flu.cc`, 10.11; `innodb_checksum_algorithm` one of
-/// the CRC-32C forms).
+/// the CRC-32C forms, the only ones from 10.6 on).
 ///
 /// Plain means neither encrypted nor compressed as a whole. `ROW_FORMAT=COMPRESSED` pages come in
 /// their physical form. A page of a tablespace with page compression becomes a valid uncompressed
@@ -22,6 +22,21 @@ const TRX_SYS_PAGE: u32 = 5;
 /// [`PageError::Length`] if `bytes` is not one physical page of a tablespace with `flags`;
 /// nothing is changed then.
 pub fn seal(bytes: &mut [u8], flags: SpaceFlags, id: PageId, lsn: Lsn) -> Result<(), PageError> {
+    seal_with(ChecksumAlgorithm::Crc32, bytes, flags, id, lsn)
+}
+
+/// As [`seal`], by any setting. It decides about files older than `full_crc32` alone: a server of
+/// 10.5 whose setting is strict takes no other checksums there.
+pub(super) fn seal_with(
+    algorithm: ChecksumAlgorithm,
+    bytes: &mut [u8],
+    flags: SpaceFlags,
+    id: PageId,
+    lsn: Lsn,
+) -> Result<(), PageError> {
+    use ChecksumAlgorithm::{
+        Crc32, FullCrc32, Innodb, None, StrictCrc32, StrictFullCrc32, StrictInnodb, StrictNone,
+    };
     let expected = flags.page_size().physical();
     if bytes.len() != expected {
         return Err(PageError::Length { len: bytes.len(), expected });
@@ -44,16 +59,29 @@ pub fn seal(bytes: &mut [u8], flags: SpaceFlags, id: PageId, lsn: Lsn) -> Result
     }
 
     if flags.is_row_compressed() {
-        let computed = checksum::crc32_row_compressed(bytes);
+        let computed = match algorithm {
+            Innodb | StrictInnodb => checksum::innodb_row_compressed(bytes),
+            None | StrictNone => checksum::NO_CHECKSUM,
+            Crc32 | StrictCrc32 | FullCrc32 | StrictFullCrc32 => {
+                checksum::crc32_row_compressed(bytes)
+            }
+        };
         put(bytes, 0, &computed.to_be_bytes());
     } else {
         put(bytes, expected - 4, &lsn_low);
         if expected == 16384 {
             repair_type(bytes, id);
         }
-        let computed = checksum::crc32(bytes).to_be_bytes();
-        put(bytes, 0, &computed);
-        put(bytes, expected - 8, &computed);
+        let first = match algorithm {
+            Innodb | StrictInnodb => checksum::innodb_new(bytes),
+            None | StrictNone => checksum::NO_CHECKSUM,
+            Crc32 | StrictCrc32 | FullCrc32 | StrictFullCrc32 => checksum::crc32(bytes),
+        };
+        put(bytes, 0, &first.to_be_bytes());
+        // Covers the first.
+        let is_innodb = matches!(algorithm, Innodb | StrictInnodb);
+        let second = if is_innodb { checksum::innodb_old(bytes) } else { first };
+        put(bytes, expected - 8, &second.to_be_bytes());
     }
     if clears {
         // Not covered by the checksum.
@@ -151,6 +179,35 @@ mod tests {
         seal(&mut sealed, SpaceFlags::parse(0x15).unwrap(), PageId::new(7, 5), Lsn(10_773_290))
             .unwrap();
         assert!(sealed == page);
+    }
+
+    #[test]
+    fn other_formulas() {
+        for (name, flags, id) in [
+            ("innodb_4k/t_DYNAMIC.5", 0xe1, PageId::new(7, 5)),
+            ("innodb_4k/zip1.6", 0xe3, PageId::new(11, 6)),
+            ("none_4k/t_DYNAMIC.5", 0xe1, PageId::new(7, 5)),
+            ("none_4k/zip1.6", 0xe3, PageId::new(11, 6)),
+        ] {
+            let page = testdata::page_of("10.5", name);
+            let flags = SpaceFlags::parse(flags).unwrap();
+            let stored = Page::new(&page).unwrap();
+            assert_eq!((stored.space_id(), stored.page_no()), (id.space, id.page_no), "{name}");
+            let algorithms = if name.starts_with("innodb") {
+                [ChecksumAlgorithm::Innodb, ChecksumAlgorithm::StrictInnodb]
+            } else {
+                [ChecksumAlgorithm::None, ChecksumAlgorithm::StrictNone]
+            };
+            for algorithm in algorithms {
+                let mut sealed = page.clone();
+                sealed[..4].fill(0xaa);
+                if !flags.is_row_compressed() {
+                    sealed[4088..].fill(0xaa);
+                }
+                seal_with(algorithm, &mut sealed, flags, id, stored.lsn()).unwrap();
+                assert!(sealed == page, "{name} {algorithm}");
+            }
+        }
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl SpaceContext {
         self.space
     }
 
+    /// The setting by which checksums are judged.
+    pub(super) fn algorithm(&self) -> ChecksumAlgorithm {
+        self.algorithm
+    }
+
     /// How pages are encrypted, if they may be.
     pub(super) fn encryption(&self) -> Option<&EncryptionMetadata> {
         self.encryption.as_ref()
@@ -229,7 +234,9 @@ fn row_compressed(page: &Page<'_>, algorithm: ChecksumAlgorithm) -> Result<(), P
     if valid { Ok(()) } else { Err(PageError::Checksum { stored, computed }) }
 }
 
-/// An encrypted page of the older formats: one more checksum, of the encrypted bytes.
+/// An encrypted page of the older formats: one more checksum, of the encrypted bytes. Servers
+/// compute it by CRC-32C whatever the setting, so that strict settings of other formulas are no
+/// stricter than the others here.
 fn encrypted(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> {
     let Page { header, bytes } = *page;
     let algorithm = context.algorithm;
@@ -239,10 +246,10 @@ fn encrypted(page: &Page<'_>, context: &SpaceContext) -> Result<(), PageError> {
     let innodb = || {
         if zip { checksum::innodb_row_compressed(bytes) } else { checksum::innodb_new(bytes) }
     };
+    let accepts_others = algorithm.accepts_innodb() || algorithm.accepts_none();
     let valid = algorithm == ChecksumAlgorithm::None
-        || algorithm.accepts_crc32() && stored == computed
-        || algorithm.accepts_none() && stored == NO_CHECKSUM
-        || algorithm.accepts_innodb() && stored == innodb();
+        || stored == computed
+        || accepts_others && (stored == NO_CHECKSUM || stored == innodb());
     if !valid {
         return Err(PageError::Checksum { stored, computed });
     }
@@ -597,19 +604,36 @@ mod tests {
             ("crc32/encrypted.4", "crc32/encrypted.0"),
             ("crc32/encrypted_compressed4.4", "crc32/encrypted_compressed4.0"),
         ] {
-            let strict = context_of(page0);
-            let lenient = SpaceContext { algorithm: Algorithm::FullCrc32, ..strict };
             let mut page = testdata::page(name);
-            let innodb = if strict.flags.is_row_compressed() {
+            let of_all = |page: &[u8]| {
+                let accepts = |&algorithm: &Algorithm| {
+                    let context = SpaceContext { algorithm, ..context_of(page0) };
+                    verify(page, 4, &context).is_ok()
+                };
+                let all = Algorithm::NAMES.map(|(_, algorithm)| algorithm);
+                all.into_iter().filter(accepts).collect::<Vec<_>>()
+            };
+            // Checked on pages that 10.5 wrote with these settings.
+            assert_eq!(of_all(&page), Algorithm::NAMES.map(|(_, algorithm)| algorithm), "{name}");
+            let others = [
+                Algorithm::Crc32,
+                Algorithm::FullCrc32,
+                Algorithm::Innodb,
+                Algorithm::StrictInnodb,
+                Algorithm::None,
+                Algorithm::StrictNone,
+            ];
+            let innodb = if context_of(page0).flags.is_row_compressed() {
                 checksum::innodb_row_compressed(&page)
             } else {
                 checksum::innodb_new(&page)
             };
             for stored in [innodb, NO_CHECKSUM] {
                 page[30..34].copy_from_slice(&stored.to_be_bytes());
-                assert!(matches!(verify(&page, 4, &strict), Err(PageError::Checksum { .. })));
-                assert_eq!(verify(&page, 4, &lenient), Ok(()), "{name}");
+                assert_eq!(of_all(&page), others, "{name}");
             }
+            page[30..34].copy_from_slice(&[1; 4]);
+            assert_eq!(of_all(&page), [Algorithm::None], "{name}");
         }
     }
 
