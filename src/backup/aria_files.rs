@@ -12,6 +12,7 @@ use aria::log::LogSnapshot;
 use aria::table::{FileKind, Generation, IndexHeader};
 use mdl::lock::TableLocks;
 
+use super::copy::Check;
 use super::other_files::{OtherFile, in_threads};
 use super::plan::{Plan, is_written_under_locks};
 use super::source_file::SourceFile;
@@ -71,19 +72,22 @@ pub struct AriaTables<'a> {
     sink: &'a dyn Sink,
     report: &'a Report,
     locks: &'a TableLocks,
+    check: Check<'a>,
     threads: usize,
     copied: Mutex<HashMap<PathBuf, CopiedFile>>,
 }
 
 impl<'a> AriaTables<'a> {
-    /// Copies to `sink` in `threads` threads, opening each table under a lock.
+    /// Copies to `sink` in `threads` threads, opening each table under a lock, as long as `check`
+    /// finds nothing.
     pub fn new(
         sink: &'a dyn Sink,
         report: &'a Report,
         locks: &'a TableLocks,
+        check: Check<'a>,
         threads: usize,
     ) -> Self {
-        Self { sink, report, locks, threads, copied: Mutex::default() }
+        Self { sink, report, locks, check, threads, copied: Mutex::default() }
     }
 
     /// Whether the file `target` is one of a table that was copied here.
@@ -139,8 +143,9 @@ impl<'a> AriaTables<'a> {
             self.report.say_as(thread, format_args!("Copying {} to {target}", file.path.display()));
             let out = sink::create_or_replace(self.sink, &file.target);
             let out = out.with_context(|| format!("create {target} in the backup"))?;
-            let len = copy_pages(source, &*out, &table.header, kind, self.report)
-                .with_context(|| format!("copy {}", file.path.display()))?;
+            let len = self
+                .copy_pages(source, &*out, &table.header, kind)
+                .with_context(|| format!("copy {} to {target}", file.path.display()))?;
             out.finish(len).with_context(|| format!("finish {target} in the backup"))?;
             let identity = source.identity().with_context(|| format!("stat {target}"))?;
             let copied = OtherFile { identity, ..file.clone() };
@@ -198,6 +203,35 @@ impl<'a> AriaTables<'a> {
         Ok(())
     }
 
+    /// Copies a file page by page, each verified; returns its size.
+    fn copy_pages(
+        &self,
+        source: &SourceFile,
+        out: &dyn SinkFile,
+        header: &IndexHeader,
+        kind: FileKind,
+    ) -> anyhow::Result<u64> {
+        let page_size = header.block_size();
+        let unit = UNIT / page_size * page_size;
+        let mut buffer = vec![0; unit];
+        let mut offset = 0;
+        loop {
+            (self.check)()?;
+            let len = source.read_at(&mut buffer, offset).context("read")?;
+            let Some(bytes) = buffer.get_mut(..len) else { bail!("read beyond the buffer") };
+            for (index, page) in bytes.chunks_mut(page_size).enumerate() {
+                let at = offset + (index * page_size) as u64;
+                verify_page(source, header, kind, at, page)?;
+            }
+            out.write_at(offset, bytes).context("write")?;
+            self.report.advance(len as u64);
+            offset += len as u64;
+            if len < unit {
+                return Ok(offset);
+            }
+        }
+    }
+
     fn copied(&self) -> MutexGuard<'_, HashMap<PathBuf, CopiedFile>> {
         self.copied.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,34 +281,6 @@ impl OpenTable {
             })),
             // Other tables are copied under a lock, whatever their header says.
             _ => Ok(None),
-        }
-    }
-}
-
-/// Copies a file page by page, each verified; returns its size.
-fn copy_pages(
-    source: &SourceFile,
-    out: &dyn SinkFile,
-    header: &IndexHeader,
-    kind: FileKind,
-    report: &Report,
-) -> anyhow::Result<u64> {
-    let page_size = header.block_size();
-    let unit = UNIT / page_size * page_size;
-    let mut buffer = vec![0; unit];
-    let mut offset = 0;
-    loop {
-        let len = source.read_at(&mut buffer, offset)?;
-        let Some(bytes) = buffer.get_mut(..len) else { bail!("read beyond the buffer") };
-        for (index, page) in bytes.chunks_mut(page_size).enumerate() {
-            let at = offset + (index * page_size) as u64;
-            verify_page(source, header, kind, at, page)?;
-        }
-        out.write_at(offset, bytes)?;
-        report.advance(len as u64);
-        offset += len as u64;
-        if len < unit {
-            return Ok(offset);
         }
     }
 }

@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use innodb::SpaceId;
 use innodb::page::{self, ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
@@ -119,15 +120,18 @@ impl Throttle {
     }
 }
 
+/// Called again and again while files are copied; its error ends the copy. Without a complete log
+/// and its locks a backup is worth nothing, however long it goes on.
+pub type Check<'a> = &'a (dyn Fn() -> anyhow::Result<()> + Sync);
+
 /// What the copy of pages needs of its surroundings.
 pub struct PageCopy<'a> {
     /// Where pages go.
     pub sink: &'a dyn Sink,
     /// Messages and progress.
     pub report: &'a Report,
-    /// Called again and again; its error ends the copy. Without a complete log all pages are
-    /// useless.
-    pub check: &'a (dyn Fn() -> anyhow::Result<()> + Sync),
+    /// What makes all pages useless.
+    pub check: Check<'a>,
     /// Size of the instance's pages, bytes.
     pub page_size: usize,
     /// Which checksums older files may have.
@@ -152,8 +156,12 @@ impl PageCopy<'_> {
             for thread in 0..self.threads {
                 let queue = &queue;
                 scope.spawn(move || {
-                    if let Err(error) = self.work(queue, thread) {
-                        queue.fail(error);
+                    // The others would wait for ever for what this thread was doing.
+                    let work = AssertUnwindSafe(|| self.work(queue, thread));
+                    match catch_unwind(work) {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => queue.fail(error),
+                        Err(_) => queue.fail(anyhow!("a copy thread ended unexpectedly")),
                     }
                 });
             }
@@ -661,5 +669,14 @@ mod tests {
         let sources = vec![fixture.source("a.ibd", &tablespace(4))];
         let error = fixture.copy_checking(sources, &|| bail!("overrun")).unwrap_err();
         assert_eq!(error.to_string(), "overrun");
+    }
+
+    #[test]
+    fn panic_of_one_thread_ends_the_copy() {
+        let fixture = Fixture::new();
+        let sources = vec![fixture.source("a.ibd", &tablespace(4))];
+        // It happens after the thread has taken the file, which the others wait for.
+        let error = fixture.copy_checking(sources, &|| panic!("as the test wants it")).unwrap_err();
+        assert_eq!(error.to_string(), "a copy thread ended unexpectedly");
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use innodb::datadir::FileIdentity;
 
+use super::copy::Check;
 use super::source_file::SourceFile;
 use crate::report::Report;
 use crate::sink::{self, Sink, SinkFile};
@@ -62,14 +63,15 @@ pub enum Writers {
 pub struct FileCopy<'a> {
     sink: &'a dyn Sink,
     report: &'a Report,
+    check: Check<'a>,
     threads: usize,
     copied: Mutex<HashMap<PathBuf, Copied>>,
 }
 
 impl<'a> FileCopy<'a> {
-    /// Copies to `sink` in `threads` threads.
-    pub fn new(sink: &'a dyn Sink, report: &'a Report, threads: usize) -> Self {
-        Self { sink, report, threads, copied: Mutex::default() }
+    /// Copies to `sink` in `threads` threads, as long as `check` finds nothing.
+    pub fn new(sink: &'a dyn Sink, report: &'a Report, check: Check<'a>, threads: usize) -> Self {
+        Self { sink, report, check, threads, copied: Mutex::default() }
     }
 
     /// Copies `files` in all threads. Files that vanished are left out.
@@ -120,6 +122,7 @@ impl<'a> FileCopy<'a> {
         let mut buffer = vec![0; UNIT];
         let mut offset = 0;
         loop {
+            (self.check)()?;
             let len = source
                 .read_at(&mut buffer, offset)
                 .with_context(|| format!("read {} at offset {offset}", file.path.display()))?;

@@ -28,7 +28,7 @@ use super::attempt::Attempt;
 use super::copy::{Copied, PageCopy, Source, SourceKind, Throttle};
 use super::log_copy::LogCopy;
 use super::log_tables::LogTables;
-use super::monitor;
+use super::monitor::Monitor;
 use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
 use super::plan::{self, Plan, is_statistics, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
@@ -92,12 +92,14 @@ fn back_up(
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     let locks = TableLocks::connect(&options.connection, options.locks, options.parallel.get())?;
-    let files = FileCopy::new(sink, report, options.parallel.get());
-    let aria = AriaTables::new(sink, report, &locks, options.parallel.get());
+    let check = || work.check();
+    let files = FileCopy::new(sink, report, &check, options.parallel.get());
+    let aria = AriaTables::new(sink, report, &locks, &check, options.parallel.get());
+    let logged = Mutex::default();
     hooks::reach("before-listing");
     let plan = Plan::discover(facts)?;
     hooks::reach("after-listing");
-    let mut copied = work.watching(&aria_log, || {
+    let mut copied = work.watching(&aria_log, &logged, || {
         let copied = work.copy_tablespaces(&plan, &files)?;
         hooks::reach("after-tablespaces");
         aria.copy_online(&plan)?;
@@ -115,7 +117,7 @@ fn back_up(
 
     let stage = stages.block_ddl(stage, &work.log, &mut session)?;
     hooks::reach("in-block-ddl");
-    let mut logged = LoggedFiles::default();
+    let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
     work.resolve_tablespaces(&now, &logged, &mut copied)?;
     let mut log_tables = work.copy_what_changed(&plan, &now, &files, &aria)?;
@@ -161,16 +163,25 @@ struct Point {
 }
 
 impl Backup<'_> {
+    /// Fails if the log or the locks are lost, without which all copying is in vain.
+    fn check(&self) -> anyhow::Result<()> {
+        self.log.check()?;
+        Ok(stages::check(&self.locks)?)
+    }
+
     /// Does `work` while another thread watches the server's logs.
     fn watching<T>(
         &self,
         aria_log: &Mutex<LogWatch>,
+        logged: &Mutex<LoggedFiles>,
         work: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let session = Session::connect(&self.options.connection)?;
         let (end, stop) = mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(move || monitor::run(session, &self.log, aria_log, self.report, &stop));
+            let monitor =
+                Monitor { options: &self.options.connection, log: &self.log, aria_log, logged };
+            scope.spawn(move || monitor.run(session, self.report, &stop));
             let result = work();
             drop(end);
             result
@@ -187,10 +198,7 @@ impl Backup<'_> {
         let copy = PageCopy {
             sink: self.sink,
             report: self.report,
-            check: &|| {
-                self.log.check()?;
-                Ok(stages::check(&self.locks)?)
-            },
+            check: &|| self.check(),
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
             throttle,
