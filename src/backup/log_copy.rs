@@ -54,13 +54,13 @@ impl LogCopy {
         self.events.try_iter()
     }
 
-    /// Waits until everything before `lsn` is copied, at most `timeout`; whether it is.
+    /// Waits until everything before `lsn` is copied, or nothing was for `patience`; whether it is.
     ///
     /// # Errors
     ///
     /// The copy has failed.
-    pub fn wait_for(&self, lsn: Lsn, timeout: Duration) -> Result<bool, RedoCopyError> {
-        self.copier.wait_for(lsn, timeout)
+    pub fn wait_for(&self, lsn: Lsn, patience: Duration) -> Result<bool, RedoCopyError> {
+        self.copier.wait_for(lsn, patience)
     }
 
     /// Holds the copy and returns its position.
@@ -108,14 +108,14 @@ impl LogCopy {
         self.copier.lag()
     }
 
-    /// Waits for the end of the copy, at most `timeout`, and closes it. Returns what was copied
-    /// and the file operations not asked for before.
+    /// Waits for the end of the copy and closes it. Returns what was copied and the file operations
+    /// not asked for before.
     ///
     /// # Errors
     ///
-    /// The copy has failed or did not get to its end in time.
-    pub fn finish(self, timeout: Duration) -> anyhow::Result<(CopiedLog, Vec<FileEvent>)> {
-        let (copied, file) = self.copier.drain(timeout)?;
+    /// The copy has failed, or nothing was copied for `patience`.
+    pub fn finish(self, patience: Duration) -> anyhow::Result<(CopiedLog, Vec<FileEvent>)> {
+        let (copied, file) = self.copier.drain(patience)?;
         file.out.finish(file.len).context("finish ib_logfile0 in the backup")?;
         Ok((copied, self.events.try_iter().collect()))
     }

@@ -168,13 +168,13 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
         self.shared.position()
     }
 
-    /// Waits until everything before `lsn` is copied, at most `timeout`; whether it is.
+    /// Waits until everything before `lsn` is copied, or nothing was for `patience`; whether it is.
     ///
     /// # Errors
     ///
     /// The copy has failed.
-    pub fn wait_for(&self, lsn: Lsn, timeout: Duration) -> Result<bool, RedoCopyError> {
-        self.shared.wait_for(lsn, timeout)
+    pub fn wait_for(&self, lsn: Lsn, patience: Duration) -> Result<bool, RedoCopyError> {
+        self.shared.wait_for(lsn, patience)
     }
 
     /// The newest checkpoint in the server's log now.
@@ -232,14 +232,14 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
         self.shared.set_limit(end_lsn, ROUND_TIMEOUT)
     }
 
-    /// Waits until the limit is reached, at most `timeout`; lets a held copy go on. Returns what
-    /// was copied, and the destination, flushed.
+    /// Waits until the limit is reached; lets a held copy go on. Returns what was copied, and the
+    /// destination, flushed.
     ///
     /// # Errors
     ///
-    /// The copy has failed, has no limit, or did not reach it in time.
-    pub fn drain(mut self, timeout: Duration) -> Result<(CopiedLog, W), RedoCopyError> {
-        let end_lsn = self.shared.drain(timeout)?;
+    /// The copy has failed, has no limit, or nothing was copied for `patience`.
+    pub fn drain(mut self, patience: Duration) -> Result<(CopiedLog, W), RedoCopyError> {
+        let end_lsn = self.shared.drain(patience)?;
         let out = self.thread.take().and_then(|thread| thread.join().ok().flatten());
         let out = out.ok_or(RedoCopyError::Panicked)?;
         let len = HEADER_LEN.saturating_add(end_lsn.since(self.checkpoint.lsn));

@@ -40,8 +40,10 @@ use crate::options::BackupOptions;
 use crate::report::Report;
 use crate::sink::{LocalDir, Sink};
 
-/// How long the copied log may take to reach an LSN that the server has already written.
-const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the copied log may stand still before an LSN that the server has already written.
+const LOG_PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for the server to write its log by itself before it is asked to.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of log that are copied in no time.
 const CLOSE_BEHIND: u64 = 1 << 20;
@@ -239,8 +241,19 @@ impl Backup<'_> {
             if self.log.lag().bytes < CLOSE_BEHIND {
                 break;
             }
-            self.log.wait_for(lsn, LOG_TIMEOUT)?;
+            self.reach(lsn)?;
         }
+        Ok(())
+    }
+
+    /// Waits until the log is copied up to `lsn`, which the server has written.
+    fn reach(&self, lsn: Lsn) -> anyhow::Result<()> {
+        let reached = self.log.wait_for(lsn, LOG_PATIENCE)?;
+        ensure!(
+            reached,
+            "the copy of the redo log stands still: for {LOG_PATIENCE:?} nothing was copied, \
+             although the server has written it up to LSN {lsn}"
+        );
         Ok(())
     }
 
@@ -285,8 +298,7 @@ impl Backup<'_> {
         self.log.note_server_lsn(lsn);
         self.report.say(format_args!("Waiting for log copy thread to read lsn {lsn}"));
         self.log.note_flushed(lsn);
-        let copied = self.log.wait_for(lsn, LOG_TIMEOUT)?;
-        ensure!(copied, "the redo log was not copied up to LSN {lsn} in {LOG_TIMEOUT:?}");
+        self.reach(lsn)?;
         self.log.events().for_each(|event| logged.note(&event));
         let plan = Plan::discover(self.facts)?;
         if let Some((link, path)) = plan.missing.first() {
@@ -474,7 +486,7 @@ impl Backup<'_> {
             point.checkpoint
         ));
         self.wait_for_end(&mut session, point)?;
-        let (log, events) = self.log.finish(LOG_TIMEOUT)?;
+        let (log, events) = self.log.finish(LOG_PATIENCE)?;
         for event in &events {
             if let Some(what) = spaces::late_ddl(event) {
                 return Err(unexpected_ddl(self.options, &what));
@@ -517,6 +529,7 @@ impl Backup<'_> {
     fn wait_for_end(&self, session: &mut Session, point: &Point) -> anyhow::Result<()> {
         self.report.say(format_args!("Waiting for log copy thread to read lsn {}", point.end));
         let patience = self.facts.flush_log_at_timeout + Duration::from_secs(1);
+        let patience = patience.min(WRITE_PATIENCE);
         if self.log.wait_for(point.end, patience)? {
             return Ok(());
         }

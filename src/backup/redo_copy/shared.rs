@@ -159,20 +159,39 @@ impl Shared {
         Ok(state.position)
     }
 
-    /// Waits until the position is `lsn` or more; whether it is.
-    pub(super) fn wait_for(&self, lsn: Lsn, timeout: Duration) -> Result<bool, RedoCopyError> {
+    /// Waits until the position is `lsn` or more, as long as it moves at least once in `patience`;
+    /// whether it is.
+    pub(super) fn wait_for(&self, lsn: Lsn, patience: Duration) -> Result<bool, RedoCopyError> {
         let mut state = self.lock();
         state.waiters += 1;
         state.kicked = true;
         self.to_thread.notify_all();
-        let pending = |state: &mut State| state.end.is_none() && state.position < lsn;
-        let (mut state, _) = self
-            .to_owner
-            .wait_timeout_while(state, timeout, pending)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state =
+            self.wait_while(state, patience, |state| state.end.is_none() && state.position < lsn);
         state.waiters -= 1;
         state.check()?;
         Ok(state.position >= lsn)
+    }
+
+    /// Waits while `pending`, until the position has not moved for `patience`: how long a copy may
+    /// take depends on how far it is behind.
+    fn wait_while<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        patience: Duration,
+        mut pending: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        loop {
+            let before = state.position;
+            let (now, waited) = self
+                .to_owner
+                .wait_timeout_while(state, patience, &mut pending)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = now;
+            if !waited.timed_out() || state.position == before {
+                return state;
+            }
+        }
     }
 
     /// Runs `change` while the thread is between two rounds, or gone.
@@ -246,8 +265,8 @@ impl Shared {
         }
     }
 
-    /// Waits for the end of the copy; where it is.
-    pub(super) fn drain(&self, timeout: Duration) -> Result<Lsn, RedoCopyError> {
+    /// Waits for the end of the copy, as long as it moves at least once in `patience`; where it is.
+    pub(super) fn drain(&self, patience: Duration) -> Result<Lsn, RedoCopyError> {
         let started = Instant::now();
         let mut state = self.lock();
         state.check()?;
@@ -255,10 +274,7 @@ impl Shared {
         state.mode = Mode::Copying;
         state.kicked = true;
         self.to_thread.notify_all();
-        let (state, _) = self
-            .to_owner
-            .wait_timeout_while(state, timeout, |state| state.end.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
+        let state = self.wait_while(state, patience, |state| state.end.is_none());
         state.check()?;
         if state.end.is_some() {
             return Ok(state.position);
