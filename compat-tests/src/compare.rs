@@ -1,6 +1,6 @@
 //! Tells whether two servers hold the same rows, or two backups the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -201,6 +201,35 @@ pub fn assert_same_files(a: &Path, b: &Path, allowed: Allowed) {
     assert!(differences.is_empty(), "{a} (first) and {b} (second) differ:\n{differences}");
 }
 
+/// Asserts that two data directories hold files of the same tables and other objects, in all
+/// databases but the server's own: each one's, and none that belongs to nothing.
+///
+/// Left out is what the server names by ids of its own, or leaves behind itself: intermediate
+/// tables, auxiliary tables of full-text indexes, links to tablespaces, files to be imported.
+#[track_caller]
+pub fn assert_same_file_names(a: &Path, b: &Path) {
+    const OWN: [&str; 3] = ["mysql", "performance_schema", "sys"];
+    let names = |dir: &Path| -> BTreeSet<PathBuf> {
+        files(dir)
+            .into_keys()
+            .filter(|path| {
+                let database = path.parent().and_then(Path::to_str).unwrap_or_default();
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let extension = path.extension().and_then(|name| name.to_str()).unwrap_or_default();
+                !database.is_empty()
+                    && !OWN.contains(&database)
+                    && !name.starts_with("#sql")
+                    && !name.starts_with("FTS_")
+                    && !["isl", "cfg"].contains(&extension)
+            })
+            .collect()
+    };
+    let (names_a, names_b) = (names(a), names(b));
+    let differences: Vec<_> = names_a.symmetric_difference(&names_b).collect();
+    let (a, b) = (a.display(), b.display());
+    assert!(differences.is_empty(), "only in one of {a} and {b}: {differences:?}");
+}
+
 /// Offsets, with both bytes, of the first difference in each of the first few pages that differ.
 fn different_bytes(a: &Path, b: &Path) -> Vec<(u64, u8, u8)> {
     const PAGE_LEN: u64 = 16384;
@@ -255,4 +284,35 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, u64> {
 pub fn metadata_name(series: Series, suffix: &str) -> String {
     let prefix = if series == Series::V11_8 { "mariadb_backup" } else { "xtrabackup" };
     format!("{prefix}_{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datadir(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn same_file_names_but_for_what_the_server_names() {
+        let a = datadir(&["ibdata1", "d/t.frm", "d/#sql-1.ibd", "d/FTS_1.ibd", "d/t.isl"]);
+        let b = datadir(&["ib_logfile0", "d/t.frm", "mysql/x.frm"]);
+        assert_same_file_names(a.path(), b.path());
+    }
+
+    #[test]
+    #[should_panic(expected = "d/u.MAD")]
+    fn file_that_belongs_to_nothing() {
+        assert_same_file_names(
+            datadir(&["d/t.frm"]).path(),
+            datadir(&["d/t.frm", "d/u.MAD"]).path(),
+        );
+    }
 }

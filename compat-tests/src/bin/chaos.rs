@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use compat_tests::chaos::{Chaos, Kind, LogSize, Report};
+use compat_tests::chaos::{Chaos, Counts, Kind, LogSize, Report};
 use compat_tests::installation::Series;
 use compat_tests::tool::Tool;
 
@@ -80,22 +80,26 @@ fn parse(arguments: &[String]) -> Option<(Chaos, std::ops::RangeInclusive<u64>, 
 }
 
 fn line(chaos: &Chaos, report: &Report) -> String {
-    let steps = &report.steps_in_backup;
-    let least = Kind::DDL.into_iter().min_by_key(|kind| steps.of(*kind));
-    let least = least.map_or_else(String::new, |kind| format!("{} {kind}", steps.of(kind)));
+    let result = if report.result.is_ok() { "equal" } else { "FAILED" };
     format!(
-        "seed {:3}  {}  log {:2}M  {:6}  {:5.1} s, backup {:4.1} s  DDL {:4}, in the backup {:4}, \
-         least: {least}  tables {}",
+        "seed {:3}  {}  log {:2}M  {result:6}  {:5.1} s, backup {:4.1} s  tables {}  DDL {}; in the \
+         backup {}",
         report.seed,
         chaos.series,
         report.log_size,
-        if report.result.is_ok() { "equal" } else { "FAILED" },
         report.time.as_secs_f64(),
         report.backup_time.as_secs_f64(),
-        report.steps.ddl(),
-        steps.ddl(),
         report.tables,
+        numbers(&report.steps),
+        numbers(&report.steps_in_backup),
     )
+}
+
+/// How many steps there were, and how many of the rarest kind.
+fn numbers(steps: &Counts) -> String {
+    let least = Kind::DDL.into_iter().min_by_key(|kind| steps.of(*kind));
+    let least = least.map_or_else(String::new, |kind| format!("{} {kind}", steps.of(kind)));
+    format!("{:4} (least: {least})", steps.ddl())
 }
 
 fn totals(reports: &[Report]) -> String {

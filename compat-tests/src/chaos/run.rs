@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::compare::{State, check_tables, replay_binlog};
+use crate::compare::{State, assert_same_file_names, check_tables, replay_binlog};
 use crate::definitions::Definitions;
 use crate::installation::Series;
 use crate::server::{POLL, TestServer, copy_tree};
@@ -191,6 +191,7 @@ impl Chaos {
         *doing = "comparison";
         definitions.assert_same_as(&Definitions::of(restored));
         state.assert_same_as(&State::of(restored));
+        assert_same_file_names(&source.datadir(), &restored.datadir());
         *doing = "check of tables";
         check_tables(restored);
     }
