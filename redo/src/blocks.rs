@@ -14,6 +14,7 @@
 //! that belongs there. Source: `log0log.h`, `log0recv.cc` of 10.6; checked on files of 10.5.
 
 mod block;
+mod copier;
 mod header;
 
 use innodb::Lsn;
@@ -22,6 +23,7 @@ use innodb::encrypted::LocalKey;
 use crate::encryption::Encryption;
 pub use block::Cut;
 use block::{Block, PAYLOAD_AT};
+pub use copier::{BlockCopier, CopyError, Taken};
 pub(crate) use header::{BlockHeader, BlockSlot};
 pub use header::{HEADER_LEN, HEADER_SIZE};
 
@@ -165,6 +167,16 @@ impl Blocks {
     /// Replaces the key, when another version is needed.
     pub fn set_cipher(&mut self, cipher: BlockCipher) {
         self.cipher = Some(cipher);
+    }
+
+    /// Begins again, at `start`.
+    pub fn restart(&mut self, start: Lsn) {
+        self.end = first_payload(start);
+        self.checkpoint_no = 0;
+    }
+
+    fn into_cipher(self) -> Option<BlockCipher> {
+        self.cipher
     }
 
     /// LSN of the block that must be given next: the last one again, while it is not full.

@@ -105,6 +105,15 @@ impl<'a> Reader<'a> {
         Ok(Mtrs { reader: self, state, lsn, joined: Vec::new(), clear: Vec::new() })
     }
 
+    /// `len` bytes of records at `lsn`, if the log has them in the clear and in one piece: true of
+    /// plain logs from 10.8 on that do not wrap. Otherwise see [`Mtrs::seek`]. Nothing is checked;
+    /// the bytes must have been part of a mini-transaction of [`Self::mtrs`].
+    #[inline]
+    pub fn in_place(&self, lsn: Lsn, len: usize) -> Option<&'a [u8]> {
+        let is_plain = self.encryption.is_none() && !matches!(self.source, Source::Blocks { .. });
+        is_plain.then(|| self.piece(lsn).get(..len)).flatten()
+    }
+
     /// The checkpoint whose `FILE_MODIFY` and `FILE_CHECKPOINT` begin at `end_lsn`; `None` if
     /// there is something else.
     ///
@@ -211,6 +220,14 @@ impl Mtrs<'_, '_> {
         self.lsn
     }
 
+    /// Goes on at `lsn`, where a mini-transaction must begin, instead.
+    pub fn seek(&mut self, lsn: Lsn) {
+        self.lsn = lsn;
+        if let State::Blocks(unpacked) = &mut self.state {
+            unpacked.seek(lsn);
+        }
+    }
+
     /// The next mini-transaction, in the clear; `None` at the end of the log.
     ///
     /// # Errors
@@ -250,6 +267,12 @@ impl Unpacked {
     fn new(lsn: Lsn, cipher: Option<BlockCipher>) -> Self {
         let blocks = Blocks::new(lsn, cipher);
         Self { blocks, payload: Vec::new(), at: 0, end: None, step: BLOCKS_FIRST }
+    }
+
+    fn seek(&mut self, lsn: Lsn) {
+        self.blocks.restart(lsn);
+        self.payload.clear();
+        (self.at, self.end, self.step) = (0, None, BLOCKS_FIRST);
     }
 
     fn next(&mut self, reader: &Reader<'_>, lsn: Lsn) -> Result<Option<Mtr<'_>>, ReadError> {

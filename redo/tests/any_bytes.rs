@@ -8,7 +8,7 @@ use innodb::encrypted::CipherMode;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use redo::archive::{self, ArchiveFile, ArchiveHeader};
-use redo::blocks::{Blocks, Payload};
+use redo::blocks::{BlockCopier, Blocks, CopyError, Payload};
 use redo::file::LogFile;
 use redo::fsp::FspChange;
 use redo::header::{Checkpoint, LogHeader};
@@ -37,15 +37,22 @@ fn seal(bytes: &mut [u8], at: usize) {
     }
 }
 
-/// Reads whatever can be read from the log in `bytes`; the number of mini-transactions.
-fn read_all(bytes: &[u8], lsn: Option<Lsn>) -> usize {
+/// Reads and copies whatever can be read from the log in `bytes`.
+fn read_all(bytes: &[u8], lsn: Option<Lsn>) {
     let keys = TestKeys { newest: u32::MAX, ..TestKeys::new(CipherMode::Cbc) };
     let head = bytes.get(..12_288).unwrap_or(bytes);
-    let Ok(log) = LogFile::parse(head, bytes.len() as u64) else { return 0 };
+    let Ok(log) = LogFile::parse(head, bytes.len() as u64) else { return };
     let _ = LogFile::parse(&log.copied_header("Backup"), bytes.len() as u64);
     let reader = Reader::new(bytes, &log, Some(&keys));
     let _ = reader.checkpoint_at(log.checkpoint().end_lsn);
-    let Ok(mut mtrs) = reader.mtrs(lsn.unwrap_or(log.checkpoint().lsn)) else { return 0 };
+    let mut copier = BlockCopier::new(log.checkpoint().lsn, None);
+    let limit = lsn.filter(|lsn| lsn.0 % 2 == 0);
+    for _ in 0..2 {
+        let place = log.place(copier.window_start()).map_or(0, |place| place.offset);
+        let window = usize::try_from(place).ok().and_then(|at| bytes.get(at..));
+        let _ = copier.take(window.unwrap_or_default(), limit, |_| Ok::<(), CopyError>(()));
+    }
+    let Ok(mut mtrs) = reader.mtrs(lsn.unwrap_or(log.checkpoint().lsn)) else { return };
     let mut count = 0;
     while let Ok(Some(mtr)) = mtrs.next() {
         count += 1;
@@ -53,7 +60,6 @@ fn read_all(bytes: &[u8], lsn: Option<Lsn>) -> usize {
         // A ring has no two laps; blocks without records are one byte long.
         assert!(count <= bytes.len());
     }
-    count
 }
 
 /// Bytes in which records are likely: type bytes, small numbers, and anything else.

@@ -2,7 +2,7 @@ use innodb::encrypted::CipherMode;
 
 use super::*;
 use crate::file::LogFile;
-use crate::mtr::{Layout, Stored, Unfinished};
+use crate::mtr::{Layout, Mtr, Stored, Unfinished};
 use crate::test_keys::TestKeys;
 
 const LOG: &[u8] = include_bytes!("../../testdata/10.5/ib_logfile0.head");
@@ -322,4 +322,120 @@ fn another_key_version_is_asked_for() {
     let cipher = BlockCipher::new(file.encryption().unwrap(), 1, wrong);
     let mut blocks = Blocks::new(lsn, Some(cipher));
     assert!(matches!(blocks.take(&first, &mut Vec::new()), BlocksEnd::Length(_)));
+}
+
+/// What the file of a live log holds: the stored blocks, cut where the server has come to, then
+/// what is left of the lap before.
+fn live(stored: &[u8], start: Lsn, end: Lsn, cipher: Option<BlockCipher>) -> Vec<u8> {
+    let before = usize::try_from(block_of(end).0 - block_of(start).0).unwrap();
+    let last = Blocks::new(start, cipher).cut(&stored[before..], block_of(end), end).unwrap();
+    let mut file = [&stored[..before], &last].concat();
+    file.resize(stored.len().max(file.len()), 0xee);
+    file
+}
+
+/// Copies the log while it grows by `step` mini-transactions at a time, with windows of `window`
+/// bytes, up to `limit`, which is known from the beginning or only when the log has come there.
+fn copy(
+    stored: &[u8],
+    ends: &[Lsn],
+    (step, window, limit): (usize, usize, Lsn),
+    cipher: &dyn Fn() -> Option<BlockCipher>,
+    start: Lsn,
+) -> (Vec<u8>, usize) {
+    let mut copier = BlockCopier::new(start, cipher());
+    let (mut out, mut seen) = (Vec::new(), 0);
+    for (number, &end) in ends.iter().enumerate().filter(|(number, _)| number % step == 0) {
+        let file = live(stored, start, end, cipher());
+        let known = (number % 2 == 0 || end >= limit).then_some(limit);
+        loop {
+            let at = usize::try_from(copier.window_start().0 - block_of(start).0).unwrap();
+            let part = &file[at..(at + window).min(file.len())];
+            let position = copier.position();
+            let count = |_: &Mtr<'_>| {
+                seen += 1;
+                Ok::<(), CopyError>(())
+            };
+            let taken = copier.take(part, known, count).unwrap();
+            out.extend(taken.blocks);
+            if let Some(last) = taken.last {
+                assert_eq!(copier.position(), limit);
+                out.extend(last);
+                return (out, seen);
+            }
+            if copier.position() == position {
+                assert!(!taken.is_at_start, "{:?}", taken.end);
+                assert!(matches!(taken.end, BlocksEnd::Partial | BlocksEnd::NeedMore));
+                break;
+            }
+        }
+    }
+    panic!("the limit was not reached");
+}
+
+#[test]
+fn a_copy_of_a_growing_log_ends_at_its_limit() {
+    let cases = [
+        (LOG, blocks_from(CHECKPOINT), None),
+        (CBC, &CBC[HEADER_SIZE..], Some(CipherMode::Cbc)),
+        (CTR, &CTR[HEADER_SIZE..], Some(CipherMode::Ctr)),
+    ];
+    for (log, stored, mode) in cases {
+        let cipher = || mode.map(|mode| cipher(log, mode));
+        let start = LogFile::parse(&log[..HEADER_SIZE], 4 << 20).unwrap().checkpoint().lsn;
+        let mut blocks = Blocks::new(start, cipher());
+        let mut payload = Vec::new();
+        blocks.take(stored, &mut payload);
+        let ends = ends(&payload, start, blocks.payload());
+        for (step, window, number) in
+            [(1, 4096, 40), (3, 16 << 10, 300), (17, 8192, 612), (999, 1 << 20, 900)]
+        {
+            // The log goes on beyond the limit before anybody looks.
+            let limit = ends[number];
+            let (copied, seen) = copy(stored, &ends, (step, window, limit), &cipher, start);
+            let len = usize::try_from(block_of(limit).0 - block_of(start).0).unwrap() + BLOCK_LEN;
+            assert_eq!((copied.len(), seen), (len, number + 1), "{step}, {window}");
+            assert!(copied == live(stored, start, limit, cipher())[..len]);
+        }
+    }
+}
+
+#[test]
+fn copies_that_cannot_go_on() {
+    let stored = blocks_from(CHECKPOINT);
+    let taken = |window: &[u8], limit| {
+        let mut copier = BlockCopier::new(CHECKPOINT, None);
+        copier
+            .take(window, limit, |_| Ok::<(), CopyError>(()))
+            .map(|taken| (taken.end, taken.is_at_start, taken.blocks.len(), taken.last.is_some()))
+    };
+    // The first mini-transactions end at 45091 and 45097.
+    let inside =
+        CopyError::LimitInside { limit: Lsn(45_092), start: Lsn(45_091), end: Lsn(45_097) };
+    assert_eq!(taken(stored, Some(Lsn(45_092))), Err(inside));
+    assert_eq!(taken(stored, Some(CHECKPOINT)), Ok((BlocksEnd::Partial, false, 0, true)));
+    // Overwritten or torn: in the first block, or behind others.
+    let later = blocks_from(Lsn(CHECKPOINT.0 + 5120));
+    assert_eq!(taken(later, None), Ok((BlocksEnd::Overwritten, true, 0, false)));
+    let mut torn = stored[..5 * BLOCK_LEN].to_vec();
+    torn[4 * BLOCK_LEN + 100] ^= 1;
+    let (end, is_at_start, len, _) = taken(&torn, None).unwrap();
+    assert_eq!((end, is_at_start), (BlocksEnd::Torn, false));
+    assert_eq!(len % BLOCK_LEN, 0);
+    assert_eq!(taken(&torn[..BLOCK_LEN], None).unwrap().0, BlocksEnd::NeedMore);
+    assert_eq!(taken(&[], None).unwrap().0, BlocksEnd::NeedMore);
+    // What cannot be a record, in a block with a right checksum.
+    let at = usize::try_from(CHECKPOINT.0 % 512).unwrap();
+    let block =
+        sealed(block_at(CHECKPOINT), |block| block[at..at + 2].copy_from_slice(b"\x30\xff"));
+    assert_eq!(taken(&block, None), Err(CopyError::Malformed { lsn: CHECKPOINT }));
+    // What the caller returns.
+    let mut copier = BlockCopier::new(CHECKPOINT, None);
+    let mut count = 0;
+    let result = copier.take(stored, None, |_| {
+        count += 1;
+        if count < 3 { Ok(()) } else { Err(CopyError::Malformed { lsn: Lsn(1) }) }
+    });
+    assert_eq!(result, Err(CopyError::Malformed { lsn: Lsn(1) }));
+    assert_eq!(copier.position(), Lsn(45_097), "those before were taken");
 }

@@ -133,13 +133,34 @@ fn reading_can_begin_at_any_mini_transaction() {
     for bytes in [RING, CBC, BLOCKS] {
         let log = log_of(bytes);
         let reader = Reader::new(bytes, &log, KEYS);
-        for (start, end, records) in expected(bytes) {
-            let mut mtrs = reader.mtrs(start).unwrap();
+        let mut mtrs = reader.mtrs(log.checkpoint().lsn).unwrap();
+        for (start, end, records) in expected(bytes).into_iter().rev() {
+            mtrs.seek(start);
             let mtr = mtrs.next().unwrap().unwrap();
             let found: Vec<_> = mtr.records().map(Result::unwrap).collect();
             assert_eq!((mtr.start(), mtr.end()), (start, end));
             assert!(format!("{found:?}") == records, "{start}");
         }
+    }
+}
+
+#[test]
+fn plain_records_are_read_in_place() {
+    let log = log_of(RING);
+    let reader = Reader::new(RING, &log, None);
+    let mut mtrs = reader.mtrs(log.checkpoint().lsn).unwrap();
+    while let Some(mtr) = mtrs.next().unwrap() {
+        for run in mtr.runs().map(Result::unwrap) {
+            let lsn = Lsn(mtr.start().0 + run.range.start as u64);
+            assert_eq!(reader.in_place(lsn, run.range.len()), Some(mtr.run_bytes(&run)));
+        }
+    }
+    assert_eq!(reader.in_place(Lsn(12_287), 1), None);
+    assert_eq!(reader.in_place(Lsn(12_288), RING.len()), None, "more than there is");
+    for bytes in [CBC, BLOCKS] {
+        let log = log_of(bytes);
+        let reader = Reader::new(bytes, &log, KEYS);
+        assert_eq!(reader.in_place(log.checkpoint().lsn, 1), None);
     }
 }
 
