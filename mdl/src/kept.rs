@@ -13,10 +13,10 @@ use std::time::Duration;
 use crate::session::{Rows, Session, SessionError};
 
 /// Idle seconds after which the server drops the connection that holds locks.
-const WAIT_TIMEOUT: u32 = 30;
+pub(crate) const WAIT_TIMEOUT: u32 = 30;
 
 /// Pause between signs of life.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Longest wait for the answer to a sign of life: longer than the server's patience, because a
 /// server that is merely slow keeps the locks.
@@ -156,7 +156,8 @@ fn serve(mut session: Session, inbox: &Receiver<Command>, monitor: &LockMonitor)
     }
 }
 
-fn sign_of_life(session: &mut Session) -> Result<(), SessionError> {
+/// Tells the server that this program is there.
+pub(crate) fn sign_of_life(session: &mut Session) -> Result<(), SessionError> {
     session.set_timeout(Some(HEARTBEAT_TIMEOUT))?;
     match session.execute("DO 1") {
         // KILL QUERY hit a statement that does nothing.

@@ -4,21 +4,44 @@
 //! connection: a guard that is let go on a broken connection tells that the lock was lost before.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread;
 use std::time::Instant;
 
 use crate::filename::TableName;
 use crate::holders::Holders;
+use crate::kept::{self, HEARTBEAT, WAIT_TIMEOUT};
 use crate::session::{ConnectOptions, Rows, Session, SessionError};
 use crate::stage::{LockKind, LockOptions};
 use crate::wait::ER_LOCK_WAIT_TIMEOUT;
 
-/// Sessions for table locks, one for each copying thread.
+/// Sessions for table locks, one for each copying thread. The server drops them when it does not
+/// hear of this program for 30 seconds; a thread keeps them alive.
 #[derive(Debug)]
 pub struct TableLocks {
-    sessions: Vec<Mutex<Session>>,
+    shared: Arc<Shared>,
+    /// Dropped, it ends the thread.
+    _alive: Sender<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    slots: Vec<Slot>,
     /// First lock that could not be released, so that it may have been lost earlier.
     lost: OnceLock<String>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Held as long as a lock is.
+    turn: Mutex<()>,
+    /// Held as long as a statement runs.
+    session: Mutex<Session>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl TableLocks {
@@ -35,15 +58,23 @@ impl TableLocks {
     ) -> Result<Self, SessionError> {
         let connect = |_| {
             let mut session = Session::connect(options)?;
+            session.execute(&format!("SET SESSION wait_timeout={WAIT_TIMEOUT}"))?;
             if let Some(patience) = locks.patience {
                 let seconds = patience.as_secs().max(1);
                 session.execute(&format!("SET SESSION lock_wait_timeout={seconds}"))?;
             }
-            Ok(Mutex::new(session))
+            Ok(Slot { turn: Mutex::new(()), session: Mutex::new(session) })
         };
         let threads = if locks.kind == LockKind::Stages { threads.max(1) } else { 0 };
-        let sessions = (0..threads).map(connect).collect::<Result<_, SessionError>>()?;
-        Ok(Self { sessions, lost: OnceLock::new() })
+        let slots = (0..threads).map(connect).collect::<Result<_, SessionError>>()?;
+        let shared = Arc::new(Shared { slots, lost: OnceLock::new() });
+        let (alive, ended) = mpsc::channel();
+        let watched = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("table locks".to_owned())
+            .spawn(move || watched.keep_alive(&ended))
+            .map_err(SessionError::Thread)?;
+        Ok(Self { shared, _alive: alive })
     }
 
     /// Locks a table by the name of its folder and of a file in it without extension, on the
@@ -60,11 +91,13 @@ impl TableLocks {
         stem: &str,
     ) -> Result<TableLock<'_>, SessionError> {
         self.check()?;
-        let index = thread.checked_rem(self.sessions.len()).unwrap_or(0);
-        let Some(session) = self.sessions.get(index) else {
-            return Ok(TableLock { locks: self, session: None });
+        let shared = &*self.shared;
+        let index = thread.checked_rem(shared.slots.len()).unwrap_or(0);
+        let Some(slot) = shared.slots.get(index) else {
+            return Ok(TableLock { shared, held: None });
         };
-        let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = lock(&slot.turn);
+        let mut session = lock(&slot.session);
         let table = TableName::from_file_names(folder, stem).quoted();
         let sql = format!("BACKUP LOCK {table}");
         let begun = Instant::now();
@@ -73,7 +106,7 @@ impl TableLocks {
                 let holders = Holders::read(&mut session, &[]).unwrap_or_default();
                 Err(SessionError::lock_timeout(&sql, begun.elapsed(), holders))
             }
-            result => result.map(|()| TableLock { locks: self, session: Some(session) }),
+            result => result.map(|()| TableLock { shared, held: Some((slot, turn)) }),
         }
     }
 
@@ -83,9 +116,27 @@ impl TableLocks {
     ///
     /// [`SessionError::LocksLost`] if not: what was copied under it may be inconsistent.
     pub fn check(&self) -> Result<(), SessionError> {
-        match self.lost.get() {
+        match self.shared.lost.get() {
             None => Ok(()),
             Some(reason) => Err(SessionError::LocksLost { reason: reason.clone() }),
+        }
+    }
+}
+
+impl Shared {
+    fn keep_alive(&self, ended: &Receiver<()>) {
+        while ended.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+            for slot in &self.slots {
+                let mut session = match slot.session.try_lock() {
+                    Ok(session) => session,
+                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    // A statement runs.
+                    Err(TryLockError::WouldBlock) => continue,
+                };
+                if let Err(error) = kept::sign_of_life(&mut session) {
+                    self.lost.get_or_init(|| error.to_string());
+                }
+            }
         }
     }
 }
@@ -94,16 +145,16 @@ impl TableLocks {
 #[derive(Debug)]
 #[must_use]
 pub struct TableLock<'a> {
-    locks: &'a TableLocks,
-    session: Option<MutexGuard<'a, Session>>,
+    shared: &'a Shared,
+    held: Option<(&'a Slot, MutexGuard<'a, ()>)>,
 }
 
 impl Drop for TableLock<'_> {
     fn drop(&mut self) {
-        if let Some(session) = &mut self.session
-            && let Err(error) = session.execute("BACKUP UNLOCK")
+        if let Some((slot, _turn)) = &self.held
+            && let Err(error) = lock(&slot.session).execute("BACKUP UNLOCK")
         {
-            self.locks.lost.get_or_init(|| error.to_string());
+            self.shared.lost.get_or_init(|| error.to_string());
         }
     }
 }

@@ -278,6 +278,7 @@ impl Backup<'_> {
         in_threads(self.options.parallel.get(), &tables, |thread, entry| {
             let ((database, table), files_of) = entry;
             let _lock = locks.lock(thread, database, table)?;
+            hooks::reach(format_args!("locked {database}.{table}"));
             for file in files_of.files.iter().filter(|file| !aria.has(&file.target)) {
                 // The server may not tell this account of all tables that are in use.
                 files.copy(file, Writers::Possible, thread)?;
