@@ -5,7 +5,7 @@
 //! pauses, before it is called damaged. What the server changes after a page was read is in the
 //! redo log, so files may grow meanwhile; a file that shrinks must be one that the log truncates.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -80,6 +80,8 @@ pub struct Copied {
     /// Undo tablespaces of which some page was not usable or not there: good only if the redo
     /// log truncates them.
     pub suspect: HashMap<SpaceId, Suspect>,
+    /// Tables whose file became another one's while it was copied: what was copied is useless.
+    pub replaced: HashSet<SpaceId>,
     /// Bytes read.
     pub bytes: u64,
 }
@@ -378,6 +380,9 @@ impl PageCopy<'_> {
                 Ok(()) => return Ok(()),
                 Err(problem) => problem,
             };
+            if attempt == 1 && queue.note_replaced(file) {
+                return Ok(());
+            }
             if attempt == TRIES {
                 let problem = format!("page {page_no} at offset {offset} is damaged: {problem}");
                 return queue.suspect(file, problem);

@@ -121,7 +121,7 @@ fn back_up(
     hooks::reach("in-block-ddl");
     let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
-    work.resolve_tablespaces(&now, &logged, &mut copied)?;
+    work.resolve_tablespaces(&now, &mut logged, &mut copied)?;
     let mut log_tables = work.copy_what_changed(&plan, &now, &files, &aria)?;
     work.write_out_logs(&mut session)?;
     hooks::reach("before-block-commit");
@@ -312,9 +312,12 @@ impl Backup<'_> {
     fn resolve_tablespaces(
         &self,
         plan: &Plan,
-        logged: &LoggedFiles,
+        logged: &mut LoggedFiles,
         copied: &mut Copied,
     ) -> anyhow::Result<()> {
+        for id in &copied.replaced {
+            logged.note_useless(*id);
+        }
         let tables = copied.spaces.iter().filter(|(_, space)| space.name.is_table());
         let tables: HashMap<_, _> = tables.map(|(id, space)| (*id, space.clone())).collect();
         let listed: Vec<_> = plan.tables.iter().map(|table| table.space.clone()).collect();
@@ -328,14 +331,15 @@ impl Backup<'_> {
             bail!("{} and {} are both tablespace {id}", one.display(), other.display());
         }
         self.write_markers(&resolution)?;
+        let owners = logged.owners();
         let late: Vec<Source> = plan
             .tables
             .iter()
             .filter(|table| resolution.copy.binary_search(&table.space.name).is_ok())
             .map(|table| {
                 let name = table.space.name.clone();
-                let owner = logged.owner(&name);
-                let initialised = owner.is_some_and(|id| logged.is_initialised(id));
+                let owner = owners.get(&name);
+                let initialised = owner.is_some_and(|id| logged.is_initialised(*id));
                 Source {
                     path: table.path.clone(),
                     target: name.with_extension("new"),

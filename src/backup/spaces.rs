@@ -79,10 +79,11 @@ pub struct CopiedSpace {
 /// What the redo log says of one tablespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Logged {
+    /// Its name, unless it was deleted last.
     name: Option<TableName>,
-    /// The file was deleted once. It can be there again with the same id: DISCARD TABLESPACE and
-    /// IMPORT TABLESPACE. What was copied before is of no use then.
-    deleted: bool,
+    /// What was copied is of no use: the file was deleted once. It can be there again with the
+    /// same id: DISCARD TABLESPACE and IMPORT TABLESPACE.
+    useless: bool,
 }
 
 /// File operations of the log, folded in LSN order.
@@ -104,7 +105,7 @@ impl LoggedFiles {
                 self.spaces.entry(event.space).or_default().name = TableName::of_file(to);
             }
             FileChange::Delete { .. } => {
-                self.spaces.entry(event.space).or_default().deleted = true;
+                *self.spaces.entry(event.space).or_default() = Logged { name: None, useless: true };
             }
             FileChange::Trim { .. } => {
                 self.trimmed.insert(event.space);
@@ -120,8 +121,13 @@ impl LoggedFiles {
         self.trimmed.contains(&space)
     }
 
-    fn is_deleted(&self, space: SpaceId) -> bool {
-        self.spaces.get(&space).is_some_and(|space| space.deleted)
+    /// Notes that what was copied of a tablespace cannot be used, whatever the log tells.
+    pub fn note_useless(&mut self, space: SpaceId) {
+        self.spaces.entry(space).or_default().useless = true;
+    }
+
+    fn is_useless(&self, space: SpaceId) -> bool {
+        self.spaces.get(&space).is_some_and(|space| space.useless)
     }
 
     /// Whether the log writes page 0 of the tablespace from nothing.
@@ -129,15 +135,21 @@ impl LoggedFiles {
         self.initialised.contains(&space)
     }
 
-    /// The tablespace that owns the name `name` at the end of the log, as far as the log tells.
-    pub fn owner(&self, name: &TableName) -> Option<SpaceId> {
-        let mut owners = self
-            .spaces
-            .iter()
-            .filter(|(_, space)| !space.deleted && space.name.as_ref() == Some(name));
-        // Ids grow: of two with one name the later owns it.
-        let first = owners.next()?.0;
-        Some(owners.fold(*first, |a, (b, _)| a.max(*b)))
+    /// The tablespaces that own each name at the end of the log, as far as the log tells.
+    pub fn owners(&self) -> HashMap<&TableName, SpaceId> {
+        let mut owners = HashMap::new();
+        for (id, space) in &self.spaces {
+            let Some(name) = &space.name else { continue };
+            // Ids grow: of two with one name the later owns it.
+            let owner = owners.entry(name).or_insert(*id);
+            *owner = (*owner).max(*id);
+        }
+        owners
+    }
+
+    /// The last name of the tablespace that the log tells.
+    fn name(&self, space: SpaceId) -> Option<&TableName> {
+        self.spaces.get(&space)?.name.as_ref()
     }
 }
 
@@ -179,16 +191,22 @@ pub fn resolve<E, S: BuildHasher>(
     mut id_of: impl FnMut(&TableName) -> Result<Option<SpaceId>, E>,
 ) -> Result<Resolution, E> {
     let by_file: HashMap<_, _> = copied.iter().map(|(id, c)| (file(&c.identity), *id)).collect();
+    let owners = logged.owners();
     let mut now: BTreeMap<SpaceId, &TableName> = BTreeMap::new();
     let mut replaced = HashSet::new();
     let mut resolution = Resolution::default();
     for file in listed {
-        // The very file that was copied, wherever it is now: the log tells whether it was
-        // deleted meanwhile and its inode used again.
+        // The very file that was copied is known without a look at page 0 if the log tells that
+        // the tablespace has this name. If it tells nothing of it, nobody may have touched the
+        // file: it can have come from elsewhere, and IMPORT TABLESPACE writes no record.
         let same = by_file.get(&self::file(&file.identity)).filter(|id| {
-            let expected = logged.spaces.get(id);
-            expected
-                .is_none_or(|l| !l.deleted && l.name.as_ref().is_none_or(|name| *name == file.name))
+            let is_here = match (logged.name(**id), copied.get(id)) {
+                (Some(name), _) => *name == file.name,
+                (None, Some(copy)) => copy.name == file.name && copy.identity == file.identity,
+                (None, None) => false,
+            };
+            let is_owner = owners.get(&file.name).is_none_or(|owner| owner == *id);
+            is_here && is_owner && !logged.is_useless(**id)
         });
         let id = match same {
             Some(id) => Some(*id),
@@ -196,7 +214,7 @@ pub fn resolve<E, S: BuildHasher>(
         };
         let is_copy = id.is_some_and(|id| {
             let file_is = |c: &CopiedSpace| c.identity.is_same_file(&file.identity);
-            !logged.is_deleted(id) && copied.get(&id).is_some_and(file_is)
+            !logged.is_useless(id) && copied.get(&id).is_some_and(file_is)
         });
         if !is_copy {
             resolution.copy.push(file.name.clone());
@@ -357,6 +375,17 @@ mod tests {
     }
 
     #[test]
+    fn file_of_a_table_dropped_without_a_trace_whose_inode_is_used_again() {
+        // A checkpoint hid the deletion. The new tablespace has another name, or the log names it.
+        let ids = |_: &TableName| Ok::<_, ()>(Some(SpaceId(7)));
+        for (events, name) in [(logged(&[]), "d/b"), (logged(&[(7, "create", "d/a")]), "d/a")] {
+            let listed = listed(&[(1, name)]);
+            let got = resolve(&copied(&[(1, "d/a")]), &events, &listed, ids).unwrap();
+            assert_eq!(got, expected(&["d/a"], &[], &[name]));
+        }
+    }
+
+    #[test]
     fn imported_table_of_which_the_log_tells_nothing() {
         let got = resolved(&[(1, "d/a")], &[], &[(9, "d/a")]);
         assert_eq!(got, expected(&["d/a"], &[], &["d/a"]));
@@ -366,6 +395,36 @@ mod tests {
     fn table_imported_again_with_its_id_and_even_its_inode() {
         let events = [(1, "delete", "d/a"), (1, "modify", "d/a")];
         let got = resolved(&[(1, "d/a")], &events, &[(1, "d/a")]);
+        assert_eq!(got, expected(&["d/a"], &[], &["d/a"]));
+    }
+
+    #[test]
+    fn foreign_file_that_becomes_a_discarded_table_s() {
+        // Copied by the id it came with; then it got that of the table, deleted before.
+        let ids = |_: &TableName| Ok::<_, ()>(Some(SpaceId(7)));
+        let events = logged(&[(7, "delete", "d/a"), (7, "modify", "d/a")]);
+        let got = resolve(&copied(&[(1, "d/a")]), &events, &listed(&[(1, "d/a")]), ids).unwrap();
+        assert_eq!(got, expected(&["d/a"], &[], &["d/a"]));
+    }
+
+    #[test]
+    fn file_that_changed_without_a_word_in_the_log_is_looked_at() {
+        let mut files = listed(&[(1, "d/a")]);
+        files[0].identity.ctime += 1;
+        for (now, expected) in [(1, Resolution::default()), (7, expected(&["d/a"], &[], &["d/a"]))]
+        {
+            let id_of = |_: &TableName| Ok::<_, ()>(Some(SpaceId(now)));
+            let got = resolve(&copied(&[(1, "d/a")]), &logged(&[]), &files, id_of).unwrap();
+            assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn copy_that_is_of_no_use_is_made_again() {
+        let mut events = logged(&[]);
+        events.note_useless(SpaceId(1));
+        let id_of = |_: &TableName| Ok::<_, ()>(Some(SpaceId(1)));
+        let got = resolve(&copied(&[(1, "d/a")]), &events, &listed(&[(1, "d/a")]), id_of).unwrap();
         assert_eq!(got, expected(&["d/a"], &[], &["d/a"]));
     }
 
@@ -403,6 +462,6 @@ mod tests {
             (3, "create", "d/a"),
             (3, "delete", "d/a"),
         ]);
-        assert_eq!(events.owner(&table("d/a")), Some(SpaceId(2)));
+        assert_eq!(events.owners().get(&table("d/a")), Some(&SpaceId(2)));
     }
 }

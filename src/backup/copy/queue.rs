@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use innodb::SpaceId;
-use innodb::page::SpaceContext;
+use innodb::page::{self, Page, SpaceContext};
 
 use super::{Copied, Source, SourceKind, Suspect, TRIES};
 use crate::backup::source_file::SourceFile;
@@ -50,6 +50,15 @@ impl OpenFile {
         self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
         report.say_as(thread, "        ...done");
         Ok(())
+    }
+
+    /// Whether the file is no more the one of tablespace `id` that was opened: IMPORT TABLESPACE
+    /// writes all pages anew.
+    fn is_replaced(&self, id: SpaceId) -> bool {
+        let mut header = [0; page::HEADER_LEN];
+        let is_shorter = self.file.identity().is_ok_and(|now| now.size < self.len);
+        let is_read = self.file.read_at(&mut header, 0).is_ok();
+        is_shorter || is_read && Page::new(&header).is_none_or(|page| page.space_id() != id)
     }
 }
 
@@ -175,8 +184,8 @@ impl Queue {
         lock(&self.state).copied.deferred.push(name);
     }
 
-    /// Remembers a problem that a truncation in the log would explain; an error for all files
-    /// that the server does not truncate.
+    /// Remembers a problem that is none if the server truncates the undo tablespace, or has put
+    /// another table into the file meanwhile; an error for all other files.
     ///
     /// # Errors
     ///
@@ -190,12 +199,25 @@ impl Queue {
                 lock(&self.state).copied.suspect.entry(id).or_insert(suspect);
                 Ok(())
             }
+            _ if self.note_replaced(file) => Ok(()),
             _ => bail!(
                 "failed to read page after {TRIES} retries. File {} seems to be corrupted: \
                  {problem}",
                 path.display()
             ),
         }
+    }
+
+    /// Whether a table's file became another one's meanwhile, which is remembered.
+    pub fn note_replaced(&self, file: &OpenFile) -> bool {
+        let (SourceKind::Table(_), Some(context)) = (&file.source.kind, &file.context) else {
+            return false;
+        };
+        let is_replaced = file.is_replaced(context.space_id());
+        if is_replaced {
+            lock(&self.state).copied.replaced.insert(context.space_id());
+        }
+        is_replaced
     }
 
     /// Ends the work of all threads; the first error counts.
