@@ -61,6 +61,21 @@ impl HookedBackup {
         });
     }
 
+    /// Waits until the backup waits at one of `points`, and tells which.
+    pub fn wait_at_any<'a>(&mut self, points: &[&'a str]) -> &'a str {
+        let mut found = None;
+        wait_until(&format!("one of the points {points:?}"), || {
+            let ended = self.tool.child().try_wait().expect("ask for the tool's state");
+            found = points.iter().find(|point| self.reached(point).exists());
+            if ended.is_some() {
+                let said = self.tool.said();
+                assert!(found.is_some(), "the tool ended before {points:?}:\n{said}");
+            }
+            found.is_some()
+        });
+        found.expect("one of them")
+    }
+
     /// Lets the backup go on, which waits at `point`.
     pub fn go_on(&mut self, point: &str) {
         fs::remove_file(self.reached(point)).expect("release a point");

@@ -9,6 +9,8 @@
 
 pub mod chaos;
 pub mod compare;
+pub mod ddl;
+pub mod ddl_kinds;
 pub mod definitions;
 pub mod hooks;
 pub mod installation;

@@ -170,17 +170,19 @@ impl Running {
         &mut self.child
     }
 
-    /// Waits for the end.
-    pub fn wait(mut self) -> Outcome {
-        let status = self.child.wait().expect("wait for the tool");
+    /// What the tool has said, which has ended.
+    pub fn said(&mut self) -> String {
         let mut bytes = Vec::new();
         self.stderr.rewind().expect("rewind");
         self.stderr.read_to_end(&mut bytes).expect("read what the tool said");
-        Outcome {
-            command: self.command,
-            status,
-            stderr: String::from_utf8_lossy(&bytes).into_owned(),
-        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Outcome {
+        let status = self.child.wait().expect("wait for the tool");
+        let stderr = self.said();
+        Outcome { command: self.command, status, stderr }
     }
 }
 

@@ -2,29 +2,65 @@
 
 #![cfg(test)]
 
-use compat_tests::compare::{State, check_tables, replay_binlog};
-use compat_tests::hooks::HookedBackup;
+use compat_tests::ddl::check;
+use compat_tests::ddl_kinds as kinds;
 use compat_tests::installation::Series;
-use compat_tests::server::TestServer;
-use compat_tests::tool::Tool;
 
-#[test]
-fn a_table_renamed_after_the_listing_is_restored_by_its_new_name() {
-    for series in Series::CURRENT {
-        let mut source = TestServer::start_series(series, &[]);
-        source.execute("CREATE TABLE test.old ENGINE=InnoDB SELECT seq FROM test.seq_1_to_100");
-        let backup = source.dir().join("backup");
-        let mut tool = HookedBackup::start(&source, &backup, &[], &["after-listing"]);
-        tool.wait_at("after-listing");
-        source.execute("RENAME TABLE test.old TO test.renamed");
-        tool.go_on("after-listing");
-        tool.wait().expect_success();
-        let state = State::of(&source);
-        Tool::Ours.prepare(&backup, &[]);
-        let restored = Tool::Ours.restore(&backup, series, &[]);
-        replay_binlog(&source, &backup, &restored);
-        state.assert_same_as(&State::of(&restored));
-        check_tables(&restored);
-        source.shutdown();
-    }
+macro_rules! tests {
+    ($($test:ident: $kind:ident,)*) => {
+        mod on_10_11 {
+            use super::*;
+            $(#[test] fn $test() { check(&kinds::$kind, Series::V10_11); })*
+        }
+
+        mod on_11_8 {
+            use super::*;
+            $(#[test] fn $test() { check(&kinds::$kind, Series::V11_8); })*
+        }
+    };
+}
+
+tests! {
+    create: CREATE,
+    create_select: CREATE_SELECT,
+    bulk_insert: BULK_INSERT,
+    drop: DROP,
+    drop_and_create: DROP_AND_CREATE,
+    create_or_replace: CREATE_OR_REPLACE,
+    rename: RENAME,
+    rename_across: RENAME_ACROSS,
+    rename_chain: RENAME_CHAIN,
+    rename_circle: RENAME_CIRCLE,
+    rename_back: RENAME_BACK,
+    create_and_rename: CREATE_AND_RENAME,
+    swap: SWAP,
+    foreign_key: FOREIGN_KEY,
+    truncate: TRUNCATE,
+    alter_copy: ALTER_COPY,
+    alter_rebuild: ALTER_REBUILD,
+    alter_rename: ALTER_RENAME,
+    alter_instant: ALTER_INSTANT,
+    index: INDEX,
+    optimize: OPTIMIZE,
+    shrink: SHRINK,
+    grow: GROW,
+    fulltext: FULLTEXT,
+    partition_add: PARTITION_ADD,
+    partition_drop: PARTITION_DROP,
+    partition_reorganize: PARTITION_REORGANIZE,
+    partition_truncate: PARTITION_TRUNCATE,
+    partition_exchange: PARTITION_EXCHANGE,
+    partition_hash: PARTITION_HASH,
+    discard: DISCARD,
+    import: IMPORT,
+    import_again: IMPORT_AGAIN,
+    import_in_place: IMPORT_IN_PLACE,
+    engine_from: ENGINE_FROM,
+    engine_to: ENGINE_TO,
+    database_create: DATABASE_CREATE,
+    database_drop: DATABASE_DROP,
+    data_directory: DATA_DIRECTORY,
+    sequence: SEQUENCE,
+    system_versioned: SYSTEM_VERSIONED,
+    generated: GENERATED,
 }
