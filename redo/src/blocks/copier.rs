@@ -50,9 +50,9 @@ pub struct Taken<'w> {
     pub last: Option<Cut>,
     /// Why there were no more blocks in the window.
     ///
-    /// [`BlocksEnd::Torn`] and [`BlocksEnd::Length`] are no errors while a server writes: look
-    /// again. In the window's first block, [`BlocksEnd::Overwritten`] is one, and
-    /// [`BlocksEnd::Torn`] if it lasts: every other block there was readable before.
+    /// Behind the window's first block none of them is an error while a server writes. The first
+    /// block was readable before, or holds the checkpoint: if it lasts, whatever is not
+    /// [`BlocksEnd::NeedMore`] is an error there, and [`BlocksEnd::Overwritten`] is one at once.
     pub end: BlocksEnd,
     /// Whether that was in the window's first block.
     pub is_at_start: bool,
