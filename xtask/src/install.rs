@@ -28,6 +28,18 @@ const OWN_RELEASE: &str = "bookworm";
 /// Debian releases whose servers are installed into trees of their own.
 const OTHER_RELEASES: [&str; 1] = ["trixie"];
 
+/// The server, mariadb-backup, and the engines that come as packages of their own.
+const SERVER_PACKAGES: [&str; 8] = [
+    "mariadb-server",
+    "mariadb-client",
+    "mariadb-backup",
+    "mariadb-plugin-rocksdb",
+    "mariadb-plugin-mroonga",
+    "mariadb-plugin-connect",
+    "mariadb-plugin-spider",
+    "mariadb-plugin-s3",
+];
+
 /// Installs what is missing.
 pub fn install(needs: &[Need]) -> anyhow::Result<()> {
     let system = System::read()?;
@@ -37,7 +49,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Server if system.codename == OWN_RELEASE => {
-                packages.extend(["mariadb-server", "mariadb-client", "mariadb-backup"]);
+                packages.extend(SERVER_PACKAGES);
             }
             Need::Server => trees.push(OWN_RELEASE),
             Need::OtherServers => trees.extend(OTHER_RELEASES),
@@ -57,16 +69,48 @@ pub fn servers_dir() -> PathBuf {
 /// Makes the Debian trees of `releases` unless they are there, or are this machine's own.
 pub fn install_trees(releases: &[&str]) -> anyhow::Result<()> {
     let system = System::read()?;
-    let mut missing = releases.to_vec();
-    missing.retain(|release| *release != system.codename && !has_tree(release));
-    if !missing.is_empty() {
-        install_packages(&["debootstrap", "debian-archive-keyring"])?;
+    let others = releases.iter().filter(|release| **release != system.codename);
+    for release in others {
+        if !has_tree(release) {
+            install_packages(&["debootstrap", "debian-archive-keyring"])?;
+            make_tree(release, &system.mirror)?;
+        }
+        complete_tree(release)?;
     }
-    missing.into_iter().try_for_each(|release| make_tree(release, &system.mirror))
+    Ok(())
 }
 
 fn has_tree(release: &str) -> bool {
     servers_dir().join(release).join("usr/sbin/mariadbd").exists()
+}
+
+/// Installs what a tree lacks: the engines' packages need more than debootstrap resolves.
+fn complete_tree(release: &str) -> anyhow::Result<()> {
+    let tree = servers_dir().join(release);
+    let status = fs::read_to_string(tree.join("var/lib/dpkg/status"))
+        .with_context(|| format!("read what is installed in {}", tree.display()))?;
+    let has = |package: &str| status.lines().any(|line| line == format!("Package: {package}"));
+    let missing: Vec<&str> = SERVER_PACKAGES.into_iter().filter(|package| !has(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let tree = tree.display();
+    run_as_root(&format!(
+        "unshare --mount --propagation private sh -euc '
+mount -t proc proc \"$1\"/proc
+policy=\"$1\"/usr/sbin/policy-rc.d
+trap \"rm -f $policy\" EXIT
+printf \"#!/bin/sh\\nexit 101\\n\" > $policy
+chmod 755 $policy
+export DEBIAN_FRONTEND=noninteractive
+chroot \"$1\" apt-get update -q
+chroot \"$1\" apt-get install -q -y --no-install-recommends {}' sh '{tree}' > '{tree}.log' 2>&1 \\
+    || {{ tail -n 20 '{tree}.log'; exit 1; }}
+find '{tree}/var/cache/apt/archives' -name '*.deb' -delete
+rm -f '{tree}.log'",
+        missing.join(" ")
+    ))
+    .with_context(|| format!("complete the server of Debian {release}"))
 }
 
 fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
