@@ -116,6 +116,8 @@ pub struct RestoreOptions {
     pub innodb_log_group_home_dir: Option<PathBuf>,
     /// `aria_log_dir_path`; absent: the data directory.
     pub aria_log_dir_path: Option<PathBuf>,
+    /// `rocksdb_datadir`; absent: `#rocksdb` in the data directory.
+    pub rocksdb_datadir: Option<PathBuf>,
     /// Name under which a dump of the buffer pool is restored; absent: it is not.
     pub innodb_buffer_pool_filename: Option<String>,
     /// Threads.

@@ -80,12 +80,13 @@ impl Tool {
         server: &TestServer,
         options: &[&str],
     ) -> Command {
-        const PLACES: [&str; 5] = [
+        const PLACES: [&str; 6] = [
             "--innodb-data-home-dir",
             "--innodb-data-file-path",
             "--innodb-undo-directory",
             "--innodb-log-group-home-dir",
             "--aria-log-dir-path",
+            "--rocksdb-datadir",
         ];
         let places =
             server.options().iter().filter(|option| PLACES.iter().any(|p| option.starts_with(p)));

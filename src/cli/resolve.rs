@@ -239,6 +239,7 @@ impl Parser<'_> {
             innodb_undo_directory: below("innodb-undo-directory"),
             innodb_log_group_home_dir: below("innodb-log-group-home-dir"),
             aria_log_dir_path: below("aria-log-dir-path"),
+            rocksdb_datadir: below("rocksdb-datadir"),
             innodb_buffer_pool_filename: self.utf8("innodb-buffer-pool-filename")?,
             parallel: self
                 .parallel()

@@ -620,7 +620,7 @@ pub static OPTIONS: &[Spec] = &[
          that when the locks are taken are killed.",
     )
     .server(),
-    text("rocksdb-datadir", RESTORE, "Directory of RocksDB's data.").server().not_yet(),
+    text("rocksdb-datadir", RESTORE, "Directory of RocksDB's data.").server(),
     flag_on("rocksdb-backup", BACKUP, "No effect.").server().no_effect(),
     flag_on("check-privileges", BACKUP, "Check the account's privileges first.").server(),
     count(

@@ -324,6 +324,7 @@ fn paths_are_relative_to_the_start_or_to_the_datadir() {
             "--innodb-log-group-home-dir=logs",
             "--innodb-data-home-dir=/abs/",
             "--aria-log-dir-path=../aria",
+            "--rocksdb-datadir=./rocks",
         ],
     );
     assert_eq!(options.mode, RestoreMode::Move);
@@ -334,6 +335,7 @@ fn paths_are_relative_to_the_start_or_to_the_datadir() {
     assert_eq!(options.innodb_log_group_home_dir, path("/start/new/logs"));
     assert_eq!(options.innodb_data_home_dir, path("/abs"));
     assert_eq!(options.aria_log_dir_path, path("/start/new/../aria"));
+    assert_eq!(options.rocksdb_datadir, path("/start/new/rocks"));
 }
 
 #[test]
@@ -412,7 +414,8 @@ fn what_is_not_supported_is_refused_only_where_it_matters() {
     assert_eq!(refused(&["--backup", "--skip-encrypted-backup"]).0, 1);
     assert!(refused(&["--print-param"]).1.contains("'--print-param'"));
     let files = Files::new("[mysqld]\nrocksdb_datadir=/r\nlock_ddl_per_table\n");
-    assert!(command_in(&files.environment, &["--copy-back"]).1.is_empty());
+    let options = restore_in(&files.environment, &["--copy-back"]);
+    assert_eq!(options.rocksdb_datadir.as_deref(), Some(Path::new("/r")));
     assert!(command_in(&files.environment, &["--backup"]).1.is_empty());
     let files = Files::new("[mysqld]\ninnodb_force_recovery=3\n");
     assert_eq!(refused_in(&files.environment, &["--backup"]).0, 1);

@@ -25,6 +25,8 @@ const STAYING: [&str; 8] = [
     ".tmp",
 ];
 
+/// The folder that has the files of `MyRocks`, in a backup and unless told otherwise.
+const ROCKSDB: &str = "#rocksdb";
 const LOG_FILE: &str = "ib_logfile0";
 const BUFFER_POOL: &str = "ib_buffer_pool";
 
@@ -138,8 +140,12 @@ impl<'a> Planner<'a> {
         for (name, metadata) in entries(backup)? {
             let path = backup.join(&name);
             if metadata.is_dir() {
+                let target = match &self.options.rocksdb_datadir {
+                    Some(dir) if name == Path::new(ROCKSDB) => clean(&datadir.join(dir)),
+                    _ => datadir.join(&name),
+                };
                 if name != Path::new("lost+found") {
-                    self.folder(&name, &path, &datadir.join(&name))?;
+                    self.folder(&name, &path, &target)?;
                 }
                 continue;
             }

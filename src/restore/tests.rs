@@ -35,6 +35,7 @@ impl Case {
             innodb_undo_directory: None,
             innodb_log_group_home_dir: None,
             aria_log_dir_path: None,
+            rocksdb_datadir: None,
             innodb_buffer_pool_filename: None,
             parallel: NonZeroUsize::new(3).unwrap(),
             force_non_empty_directories: false,
@@ -189,6 +190,7 @@ fn every_kind_of_file_has_its_folder() {
     case.options.innodb_undo_directory = Some("./".into());
     case.options.innodb_log_group_home_dir = Some(case.path("log"));
     case.options.aria_log_dir_path = Some(case.path("aria/deep"));
+    case.options.rocksdb_datadir = Some("rocks".into());
     case.options.innodb_buffer_pool_filename = Some("pool".into());
     let remote = case.path("remote/d/t.ibd");
     case.write("backup/d/t.isl", &format!("{}\n", remote.display()));
@@ -202,6 +204,7 @@ fn every_kind_of_file_has_its_folder() {
         "log/ib_logfile0",
         "aria/deep/aria_log_control",
         "aria/deep/aria_log.00000001",
+        "data/rocks/1.sst",
         "data/pool",
         "remote/d/t.ibd",
         "data/d/t.isl",
