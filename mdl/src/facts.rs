@@ -14,7 +14,14 @@ use crate::version::ServerVersion;
 /// Plugins that hold data, or keys to data, outside of what is copied.
 const PLUGINS: &str = "SELECT plugin_name FROM information_schema.plugins \
     WHERE plugin_status = 'ACTIVE' AND (plugin_type = 'ENCRYPTION' OR \
-    plugin_type = 'STORAGE ENGINE' AND plugin_name IN ('ROCKSDB', 'TokuDB', 'Columnstore'))";
+    plugin_type = 'STORAGE ENGINE' AND plugin_name IN ('TokuDB', 'Columnstore'))";
+
+/// Storage engines that the server runs.
+const ENGINES: &str = "SELECT plugin_name FROM information_schema.plugins \
+    WHERE plugin_status = 'ACTIVE' AND plugin_type = 'STORAGE ENGINE'";
+
+/// Where `MyRocks` has its files unless it is told otherwise.
+const ROCKSDB_FOLDER: &str = "#rocksdb";
 
 /// Folder that a file system makes; never a database.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -59,6 +66,9 @@ pub struct ServerFacts {
     log_bin_basename: Option<PathBuf>,
     ignored_databases: Vec<String>,
     plugins: Vec<String>,
+    engines: Vec<String>,
+    /// As set.
+    rocksdb_datadir: Option<PathBuf>,
 }
 
 impl ServerFacts {
@@ -69,15 +79,19 @@ impl ServerFacts {
     /// [`SessionError`], and [`SessionError::NoValue`] for a variable that is absent or strange.
     pub fn read(session: &mut Session) -> Result<Self, SessionError> {
         let variables = Variables(session.variables()?);
-        let plugins = session.query(PLUGINS)?;
-        let plugins = plugins.iter().filter_map(|row| row.at(0)).map(str::to_owned).collect();
-        Self::from_variables(&variables, session.version().clone(), plugins)
+        let mut names = |sql| -> Result<Vec<String>, SessionError> {
+            let rows = session.query(sql)?;
+            Ok(rows.iter().filter_map(|row| row.at(0)).map(str::to_owned).collect())
+        };
+        let (plugins, engines) = (names(PLUGINS)?, names(ENGINES)?);
+        Self::from_variables(&variables, session.version().clone(), plugins, engines)
     }
 
     fn from_variables(
         variables: &Variables,
         version: ServerVersion,
         plugins: Vec<String>,
+        engines: Vec<String>,
     ) -> Result<Self, SessionError> {
         let datadir = PathBuf::from(variables.text("datadir")?);
         // An empty or relative path counts from the data directory.
@@ -105,7 +119,9 @@ impl ServerFacts {
             aria_log_dir: folder("aria_log_dir_path")?,
             log_bin_basename: folder("log_bin_basename").ok(),
             ignored_databases: list.split(',').map(str::to_owned).collect(),
+            rocksdb_datadir: variables.text("rocksdb_datadir").ok().map(PathBuf::from),
             plugins,
+            engines,
             version,
             datadir,
         })
@@ -139,8 +155,23 @@ impl ServerFacts {
     /// Whether the server takes a folder in the data directory for no database.
     pub fn ignores_database(&self, folder: &OsStr) -> bool {
         folder == LOST_AND_FOUND
+            || folder == ROCKSDB_FOLDER
+            || self.rocksdb_datadir().is_some_and(|dir| {
+                // Comparing paths leaves out `.` and slashes at the end.
+                self.datadir.join(dir) == self.datadir.join(folder)
+            })
             || folder.as_encoded_bytes().starts_with(b".")
             || self.ignored_databases.iter().any(|name| OsStr::new(name) == folder)
+    }
+
+    /// Whether the server runs the storage engine.
+    pub fn has_engine(&self, name: &str) -> bool {
+        self.engines.iter().any(|engine| engine.eq_ignore_ascii_case(name))
+    }
+
+    /// Folder of `MyRocks`, as set, if the server runs that engine.
+    pub fn rocksdb_datadir(&self) -> Option<&Path> {
+        self.rocksdb_datadir.as_deref().filter(|_| self.has_engine("ROCKSDB"))
     }
 
     /// A plugin in use whose data cannot be backed up.
@@ -198,6 +229,7 @@ mod tests {
         ("log_bin", "ON"),
         ("log_bin_basename", "/srv/log/mb"),
         ("plugin_dir", "/usr/lib/mysql/plugin/"),
+        ("rocksdb_datadir", "./rocks"),
         ("socket", "/run/mysqld/mysqld.sock"),
     ];
 
@@ -205,7 +237,9 @@ mod tests {
         let pair = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         let kept = VARIABLES.iter().filter(|(name, _)| *name != without);
         let version = ServerVersion::parse("10.11.19-MariaDB").unwrap();
-        ServerFacts::from_variables(&Variables(kept.map(pair).collect()), version, Vec::new())
+        let engines = vec!["ROCKSDB".to_owned()];
+        let variables = Variables(kept.map(pair).collect());
+        ServerFacts::from_variables(&variables, version, Vec::new(), engines)
     }
 
     #[test]
@@ -233,6 +267,26 @@ mod tests {
             assert_eq!(facts.ignores_database(OsStr::new(folder)), ignored, "{folder}");
         }
         assert!(facts.is_in_datadir(Path::new("/srv/data/x")));
+    }
+
+    #[test]
+    fn the_folder_of_rocksdb_is_no_database() {
+        let mut facts = facts("").unwrap();
+        assert_eq!(facts.rocksdb_datadir(), Some(Path::new("./rocks")));
+        for (set, folder, ignored) in [
+            ("./rocks", "rocks", true),
+            ("./rocks", "#rocksdb", true),
+            ("./rocks", "rock", false),
+            ("/srv/data/rocks/", "rocks", true),
+            ("/srv/elsewhere", "elsewhere", false),
+            ("./db/rocks", "db", false),
+        ] {
+            facts.rocksdb_datadir = Some(set.into());
+            assert_eq!(facts.ignores_database(OsStr::new(folder)), ignored, "{set} {folder}");
+        }
+        facts.engines.clear();
+        assert_eq!(facts.rocksdb_datadir(), None);
+        assert!(!facts.has_engine("InnoDB"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod kept;
 pub mod lock;
 pub mod position;
 pub mod privileges;
+pub mod rocksdb;
 pub mod session;
 pub mod stage;
 mod tls;

@@ -14,7 +14,7 @@ use mdl::lock::TableLocks;
 
 use super::copy::Check;
 use super::other_files::{OtherFile, in_threads};
-use super::plan::{Plan, is_written_under_locks};
+use super::plan::{EngineTable, Plan, is_written_under_locks};
 use super::source_file::SourceFile;
 use crate::report::Report;
 use crate::sink::{self, Sink, SinkFile};
@@ -178,12 +178,19 @@ impl<'a> AriaTables<'a> {
                 && (!is_index(file) || read_generation(&file.path) == Some(copy.generation))
         };
         // The two files of a table are of use only together.
-        let stale: HashSet<PathBuf> = self
-            .copied()
-            .values()
-            .filter(|copy| !same(copy))
-            .flat_map(|copy| ["MAI", "MAD"].map(|ext| copy.file.target.with_extension(ext)))
-            .collect();
+        let stale = Mutex::new(HashSet::new());
+        {
+            let known = self.copied();
+            let copies: Vec<&CopiedFile> = known.values().collect();
+            in_threads(self.threads, &copies, |_, copy| {
+                if !same(copy) {
+                    let files = ["MAI", "MAD"].map(|ext| copy.file.target.with_extension(ext));
+                    stale.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+                }
+                Ok(())
+            })?;
+        }
+        let stale = stale.into_inner().unwrap_or_else(PoisonError::into_inner);
         for target in stale {
             self.report.say(format_args!("Removing {}", target.display()));
             self.sink
@@ -191,16 +198,21 @@ impl<'a> AriaTables<'a> {
                 .with_context(|| format!("remove {} from the backup", target.display()))?;
             self.copied().remove(&target);
         }
-        for ((database, table), entry) in &plan.engine_tables {
-            let done = entry.files.iter().all(|file| self.has(&file.target));
-            if !entry.aria || done || is_written_under_locks(database, table) {
-                continue;
-            }
+        let changed: Vec<&EngineTable> = plan
+            .engine_tables
+            .iter()
+            .filter(|((database, table), entry)| {
+                let done = entry.files.iter().all(|file| self.has(&file.target));
+                entry.aria && !done && !is_written_under_locks(database, table)
+            })
+            .map(|(_, entry)| entry)
+            .collect();
+        in_threads(self.threads, &changed, |thread, entry| {
             for table in Self::open_online(&entry.files)? {
-                self.copy(&table, 0)?;
+                self.copy(&table, thread)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Copies a file page by page, each verified; returns its size.

@@ -2,23 +2,25 @@
 //! stands for one moment.
 //!
 //! [`run()`] holds the order of the stages. [`redo_copy`] follows the live redo log, [`plan`] says
-//! what there is to copy, [`copy`] copies pages, [`other_files`] and [`aria_files`] everything
-//! else, [`spaces`] finds out which tables were created, renamed or dropped meanwhile.
+//! what there is to copy, [`copy`] copies pages, [`engines`] everything else, [`spaces`] finds out which tables were created, renamed or dropped meanwhile.
 
 pub mod aria_files;
 mod attempt;
 pub mod copy;
+pub mod definitions;
+pub mod engines;
 pub mod first_page;
 pub mod log_copy;
-pub mod log_tables;
 mod monitor;
 pub mod other_files;
 pub mod plan;
 pub mod redo_copy;
+pub mod rocksdb;
 mod run;
 pub mod source_file;
 pub mod spaces;
 pub mod stages;
+pub mod system_tables;
 mod target;
 
 pub use run::run;

@@ -16,9 +16,10 @@ use anyhow::{Context, bail};
 use innodb::datadir::FileIdentity;
 
 use super::copy::Check;
+use super::definitions::Definitions;
 use super::source_file::SourceFile;
 use crate::report::Report;
-use crate::sink::{self, Sink, SinkFile};
+use crate::sink::{self, Sink};
 
 /// Bytes read and written at a time.
 const UNIT: usize = 1 << 20;
@@ -66,12 +67,20 @@ pub struct FileCopy<'a> {
     check: Check<'a>,
     threads: usize,
     copied: Mutex<HashMap<PathBuf, Copied>>,
+    definitions: Definitions,
 }
 
 impl<'a> FileCopy<'a> {
     /// Copies to `sink` in `threads` threads, as long as `check` finds nothing.
     pub fn new(sink: &'a dyn Sink, report: &'a Report, check: Check<'a>, threads: usize) -> Self {
-        Self { sink, report, check, threads, copied: Mutex::default() }
+        Self {
+            sink,
+            report,
+            check,
+            threads,
+            copied: Mutex::default(),
+            definitions: Definitions::default(),
+        }
     }
 
     /// Copies `files` in all threads. Files that vanished are left out.
@@ -128,6 +137,9 @@ impl<'a> FileCopy<'a> {
                 .with_context(|| format!("read {} at offset {offset}", file.path.display()))?;
             let Some(bytes) = buffer.get(..len).filter(|bytes| !bytes.is_empty()) else { break };
             out.write_at(offset, bytes).with_context(|| format!("write {target} to the backup"))?;
+            if offset == 0 {
+                self.definitions.note(&file.target, bytes);
+            }
             self.report.advance(len as u64);
             offset += len as u64;
             if len < UNIT {
@@ -176,6 +188,7 @@ impl<'a> FileCopy<'a> {
                 .with_context(|| format!("remove {} from the backup", target.display()))?;
             self.report.say(format_args!("Removing {}", target.display()));
             self.copied().remove(&target);
+            self.definitions.forget(&target);
         }
         let changed: Vec<OtherFile> =
             files.iter().filter(|file| self.is_changed(file)).cloned().collect();
@@ -190,6 +203,11 @@ impl<'a> FileCopy<'a> {
         }
     }
 
+    /// What the descriptions of tables among the copied files say.
+    pub fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
     /// Whether a file was copied to `target`.
     pub fn has(&self, target: &Path) -> bool {
         self.copied().contains_key(target)
@@ -202,69 +220,10 @@ impl<'a> FileCopy<'a> {
 
 /// Whether the file was last changed so long before `now` that a change after `now` must give it
 /// other times.
-fn is_settled(identity: &FileIdentity, now: SystemTime) -> bool {
+pub fn is_settled(identity: &FileIdentity, now: SystemTime) -> bool {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let limit = i64::try_from(now.saturating_sub(CLOCK_STEP).as_nanos()).unwrap_or(i64::MAX);
     identity.mtime.max(identity.ctime) < limit
-}
-
-/// A file that only grows, while it is copied: the bulk early, the tail under a lock.
-pub struct GrowingFile {
-    source: SourceFile,
-    out: Box<dyn SinkFile>,
-    copied: u64,
-}
-
-impl GrowingFile {
-    /// Opens `path` and starts its copy `target`.
-    ///
-    /// # Errors
-    ///
-    /// Any failure to open.
-    pub fn open(sink: &dyn Sink, path: &Path, target: &Path) -> anyhow::Result<Self> {
-        let source = SourceFile::open(path).with_context(|| format!("open {}", path.display()))?;
-        let out = sink
-            .create(target)
-            .with_context(|| format!("create {} in the backup", target.display()))?;
-        Ok(Self { source, out, copied: 0 })
-    }
-
-    /// The file that is read, as it is now.
-    ///
-    /// # Errors
-    ///
-    /// Those of `fstat`.
-    pub fn identity(&self) -> io::Result<FileIdentity> {
-        self.source.identity()
-    }
-
-    /// Copies everything from where the copy stands up to byte `end`.
-    ///
-    /// # Errors
-    ///
-    /// Any failure to read or write; a file that became shorter than `end`.
-    pub fn copy_to(&mut self, end: u64) -> io::Result<()> {
-        let mut buffer = vec![0; UNIT];
-        while self.copied < end {
-            let unit = usize::try_from(end - self.copied).unwrap_or(UNIT).min(UNIT);
-            let bytes = buffer.get_mut(..unit).unwrap_or_default();
-            if self.source.read_at(bytes, self.copied)? < unit {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.out.write_at(self.copied, bytes)?;
-            self.copied += unit as u64;
-        }
-        Ok(())
-    }
-
-    /// Ends the copy, which has `len` bytes.
-    ///
-    /// # Errors
-    ///
-    /// Those of the destination.
-    pub fn finish(&self, len: u64) -> io::Result<()> {
-        self.out.finish(len)
-    }
 }
 
 /// Runs `work` on each of `items` in `threads` threads.

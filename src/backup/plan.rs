@@ -29,10 +29,10 @@ pub struct Plan {
     pub engine_tables: BTreeMap<(String, String), EngineTable>,
     /// Folders of databases, relative, and whether they are empty.
     pub databases: Vec<(PathBuf, bool)>,
-    /// Files in the data directory itself that engines need there (Mroonga, AWS keys).
-    pub root: Vec<OtherFile>,
+    /// Files that Mroonga writes to through memory, so that their times tell nothing.
+    pub mapped: Vec<OtherFile>,
     /// Files in database folders that no engine known here uses.
-    pub unknown: Vec<PathBuf>,
+    pub unknown: Vec<OtherFile>,
     /// `.isl` files and the tablespaces that they name, which are not there.
     pub missing: Vec<(PathBuf, PathBuf)>,
 }
@@ -63,6 +63,7 @@ enum FileClass {
     Plain,
     Engine,
     Aria,
+    Mroonga,
     Intermediate,
     Unknown,
 }
@@ -72,7 +73,18 @@ fn classify(name: &OsStr) -> FileClass {
     if bytes.starts_with(b"#sql") {
         return FileClass::Intermediate;
     }
-    match Path::new(name).extension().map(OsStr::as_bytes) {
+    // DATABASE.mrn, with more behind it. Where they are is a setting.
+    if bytes.windows(4).any(|window| window == b".mrn") {
+        return FileClass::Mroonga;
+    }
+    let extension = Path::new(name).extension().map(OsStr::as_bytes);
+    // Partitions that ALTER TABLE has not finished, of any engine but InnoDB, whose are in the log.
+    if [b"#TMP#", b"#REN#"].iter().any(|mark| bytes.windows(5).any(|window| window == *mark))
+        && extension != Some(b"ibd")
+    {
+        return FileClass::Intermediate;
+    }
+    match extension {
         Some(b"ibd") => FileClass::Tablespace,
         Some(b"isl") => FileClass::Link,
         Some(b"frm" | b"TRG" | b"TRN" | b"opt" | b"par") => FileClass::Plain,
@@ -96,14 +108,17 @@ impl Plan {
     fn sort(listing: DatadirListing, facts: &ServerFacts) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         for entry in listing.root {
-            let name = entry.name.as_bytes();
-            let mroonga = name.windows(4).any(|window| window == b".mrn");
-            if mroonga || name.starts_with(b"aws-kms-key") {
-                plan.root.push(OtherFile {
-                    path: facts.datadir.join(&entry.name),
-                    target: entry.name.into(),
-                    identity: entry.identity,
-                });
+            let is_mroonga = classify(&entry.name) == FileClass::Mroonga;
+            let is_key = entry.name.as_bytes().starts_with(b"aws-kms-key");
+            let file = OtherFile {
+                path: facts.datadir.join(&entry.name),
+                target: entry.name.into(),
+                identity: entry.identity,
+            };
+            match (is_mroonga, is_key) {
+                (true, _) => plan.mapped.push(file),
+                (false, true) => plan.plain.push(file),
+                (false, false) => {}
             }
         }
         for database in listing.databases {
@@ -124,8 +139,9 @@ impl Plan {
                     FileClass::Plain => plan.plain.push(file),
                     FileClass::Engine => plan.add_engine_file(&database.name, file, false),
                     FileClass::Aria => plan.add_engine_file(&database.name, file, true),
+                    FileClass::Mroonga => plan.mapped.push(file),
                     FileClass::Intermediate => {}
-                    FileClass::Unknown => plan.unknown.push(file.target),
+                    FileClass::Unknown => plan.unknown.push(file),
                 }
             }
             if known > 0 || entries == 0 {

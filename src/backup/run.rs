@@ -23,14 +23,12 @@ use mdl::position::BinlogPosition;
 use mdl::session::Session;
 use mdl::stage::{CommitBlocked, LockKind, LockMonitor, StageSession};
 
-use super::aria_files::{self, AriaTables};
 use super::attempt::Attempt;
 use super::copy::{Copied, PageCopy, Source, SourceKind, Throttle};
+use super::engines::OtherEngines;
 use super::log_copy::LogCopy;
-use super::log_tables::LogTables;
 use super::monitor::Monitor;
-use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
-use super::plan::{self, Plan, is_statistics, is_written_under_locks};
+use super::plan::{self, Plan, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::stages::{self, Stages};
 use super::target;
@@ -95,26 +93,23 @@ fn back_up(
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     let locks = TableLocks::connect(&options.connection, options.locks, options.parallel.get())?;
     let check = || work.check();
-    let files = FileCopy::new(sink, report, &check, options.parallel.get());
-    let aria = AriaTables::new(sink, report, &locks, &check, options.parallel.get());
+    let mut engines = OtherEngines::new(options, facts, sink, report, &locks, &check)?;
     let logged = Mutex::default();
     hooks::reach("before-listing");
     let plan = Plan::discover(facts)?;
     hooks::reach("after-listing");
     let mut copied = work.watching(&aria_log, &logged, || {
-        let copied = work.copy_tablespaces(&plan, &files)?;
+        engines.create_databases(&plan)?;
+        let copied = work.copy_tablespaces(&plan)?;
         hooks::reach("after-tablespaces");
-        aria.copy_online(&plan)?;
-        hooks::reach("after-aria");
-        files.copy_all(&plan.plain, Writers::Possible)?;
-        hooks::reach("after-plain");
+        engines.copy_online(&plan)?;
         Ok(copied)
     })?;
 
     work.catch_up(&mut session)?;
     let stage = stages.flush(stage, &work.log, &mut session)?;
     hooks::reach("in-flush");
-    work.copy_idle_tables(&mut session, &plan, &files, &aria, &locks)?;
+    engines.copy_idle(&mut session, &plan)?;
     hooks::reach("before-block-ddl");
 
     let stage = stages.block_ddl(stage, &work.log, &mut session)?;
@@ -122,22 +117,22 @@ fn back_up(
     let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
     work.resolve_tablespaces(&now, &mut logged, &mut copied)?;
-    let mut log_tables = work.copy_what_changed(&plan, &now, &files, &aria)?;
+    engines.reconcile(&plan, &now)?;
     work.write_out_logs(&mut session)?;
     hooks::reach("before-block-commit");
 
     let mut stage = stages.block_commit(stage, &work.log, &mut session)?;
     hooks::reach("in-block-commit");
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let point = work.read_point(&mut stage, &now, &files, &mut log_tables, aria_log)?;
+    let point = work.read_point(&mut stage, &mut engines, aria_log)?;
     if options.locks.kind == LockKind::None {
-        work.check_unchanged(&now, &aria)?;
+        work.check_unchanged(&now, &engines)?;
     }
     let lock_time = stages.end(stage)?.ddl_blocked;
     hooks::reach("after-end");
     locks.check()?;
 
-    aria_files::copy_log(&point.aria_log, sink)?;
+    engines.finish(&now, &point.aria_log)?;
     work.finish(session, &point, &copied, &mut logged, started, lock_time)
 }
 
@@ -211,21 +206,7 @@ impl Backup<'_> {
         copied
     }
 
-    fn copy_tablespaces(&self, plan: &Plan, files: &FileCopy<'_>) -> anyhow::Result<Copied> {
-        for unknown in &plan.unknown {
-            self.report.say(format_args!(
-                "Skipping {}: no engine known here uses such a file.",
-                unknown.display()
-            ));
-        }
-        for (database, empty) in &plan.databases {
-            self.sink
-                .create_dir(database)
-                .with_context(|| format!("create {} in the backup", database.display()))?;
-            if *empty {
-                files.placeholder(&database.join("db.opt"))?;
-            }
-        }
+    fn copy_tablespaces(&self, plan: &Plan) -> anyhow::Result<Copied> {
         let mut sources = plan::system_sources(self.facts)?;
         sources.extend(plan::undo_sources(self.facts)?);
         sources.extend(plan.table_sources());
@@ -255,36 +236,6 @@ impl Backup<'_> {
              although the server has written it up to LSN {lsn}"
         );
         Ok(())
-    }
-
-    /// Tables of other engines that nobody is writing to: from BACKUP STAGE FLUSH on nobody can
-    /// begin to, so that they stay as they are.
-    fn copy_idle_tables(
-        &self,
-        session: &mut Session,
-        plan: &Plan,
-        files: &FileCopy<'_>,
-        aria: &AriaTables<'_>,
-        locks: &TableLocks,
-    ) -> anyhow::Result<()> {
-        let in_use = session.tables_in_use()?;
-        let tables: Vec<_> = plan
-            .engine_tables
-            .iter()
-            .filter(|((database, table), _)| {
-                !is_written_under_locks(database, table) && !in_use.contains(database, table)
-            })
-            .collect();
-        in_threads(self.options.parallel.get(), &tables, |thread, entry| {
-            let ((database, table), files_of) = entry;
-            let _lock = locks.lock(thread, database, table)?;
-            hooks::reach(format_args!("locked {database}.{table}"));
-            for file in files_of.files.iter().filter(|file| !aria.has(&file.target)) {
-                // The server may not tell this account of all tables that are in use.
-                files.copy(file, Writers::Possible, thread)?;
-            }
-            Ok(())
-        })
     }
 
     /// Waits until the copied log holds every DDL statement that ran before DDL was blocked, and
@@ -379,60 +330,6 @@ impl Backup<'_> {
         Ok(())
     }
 
-    /// With DDL blocked: everything but tablespaces, statistics and log tables as it is now.
-    fn copy_what_changed(
-        &self,
-        before: &Plan,
-        plan: &Plan,
-        files: &FileCopy<'_>,
-        aria: &AriaTables<'_>,
-    ) -> anyhow::Result<LogTables> {
-        self.report.say("Starting to backup non-InnoDB tables and files");
-        aria.reconcile(plan)?;
-        let mut now: Vec<OtherFile> = plan.plain.clone();
-        now.extend(plan.root.iter().cloned());
-        for ((database, table), entry) in &plan.engine_tables {
-            if !is_written_under_locks(database, table) {
-                now.extend(entry.files.iter().filter(|file| !aria.has(&file.target)).cloned());
-            }
-        }
-        let empty = |target: &Path| {
-            let empty = plan.databases.iter().filter(|(_, empty)| *empty);
-            empty.map(|(database, _)| database.join("db.opt")).any(|opt| opt == target)
-        };
-        files.reconcile(&now, |target| empty(target) || aria.has(target), Writers::Blocked)?;
-        self.reconcile_databases(before, plan, files)?;
-        let log_tables = LogTables::copy_bulk(self.sink, plan)?;
-        self.report.say("Finished backing up non-InnoDB tables and files");
-        Ok(log_tables)
-    }
-
-    /// Databases created or dropped since the first listing.
-    fn reconcile_databases(
-        &self,
-        before: &Plan,
-        now: &Plan,
-        files: &FileCopy<'_>,
-    ) -> anyhow::Result<()> {
-        for (database, empty) in &now.databases {
-            self.sink
-                .create_dir(database)
-                .with_context(|| format!("create {} in the backup", database.display()))?;
-            let opt = database.join("db.opt");
-            if *empty && !files.has(&opt) {
-                files.placeholder(&opt)?;
-            }
-        }
-        for (database, _) in &before.databases {
-            if now.databases.iter().all(|(name, _)| name != database) {
-                self.sink
-                    .remove_empty_dir(database)
-                    .with_context(|| format!("remove {} from the backup", database.display()))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Has the redo log and the binary log written out now, because what is left of that the
     /// server does with every commit waiting. Only a matter of speed: failures do not matter.
     fn write_out_logs(&self, session: &mut Session) -> anyhow::Result<()> {
@@ -451,9 +348,7 @@ impl Backup<'_> {
     fn read_point(
         &self,
         stage: &mut StageSession<CommitBlocked>,
-        plan: &Plan,
-        files: &FileCopy<'_>,
-        log_tables: &mut LogTables,
+        engines: &mut OtherEngines<'_>,
         aria_log: LogWatch,
     ) -> anyhow::Result<Point> {
         let copied = self.log.pause()?;
@@ -463,14 +358,7 @@ impl Backup<'_> {
         self.log.resume_until(end)?;
         stage.flush_engine_logs()?;
         let binlog = stage.binlog_position()?;
-        log_tables.copy_tails(files)?;
-        for ((database, table), entry) in &plan.engine_tables {
-            if is_statistics(database, table) {
-                for file in &entry.files {
-                    files.copy_silently(file, Writers::Blocked)?;
-                }
-            }
-        }
+        engines.copy_tails()?;
         let aria_log = aria_log.finish()?;
         Ok(Point { checkpoint, end, binlog, aria_log })
     }
@@ -521,9 +409,9 @@ impl Backup<'_> {
     }
 
     /// Without locks: fails if tables of other engines, or definitions, are not those of `before`.
-    fn check_unchanged(&self, before: &Plan, aria: &AriaTables<'_>) -> anyhow::Result<()> {
+    fn check_unchanged(&self, before: &Plan, engines: &OtherEngines<'_>) -> anyhow::Result<()> {
         let now = Plan::discover(self.facts)?;
-        match late_change(before, &now, |target| aria.has(target)) {
+        match late_change(before, &now, |target| engines.is_logged(target)) {
             Some(what) => Err(unexpected_ddl(self.options, &what)),
             None => Ok(()),
         }

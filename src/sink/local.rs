@@ -81,6 +81,21 @@ impl Sink for LocalDir {
         self.create(path)
     }
 
+    fn link(&self, source: &Path, path: &Path) -> io::Result<bool> {
+        if let Some(parent) = path.parent() {
+            self.create_dir(parent)?;
+        }
+        match fs::hard_link(source, self.root.join(path)) {
+            Ok(()) => {
+                self.written().insert(path.to_path_buf());
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            // Another file system, one without links, a file of somebody else: all can be copied.
+            Err(_) => Ok(false),
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         // Only what this backup wrote may go: the directory can hold files of others.
         if !self.written().remove(path) {
@@ -191,6 +206,20 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert_eq!(sink.remove(Path::new("precious")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_is_linked_where_that_can_be() {
+        let (dir, sink) = sink();
+        let source = dir.path().join("source");
+        fs::write(&source, b"rows").unwrap();
+        assert!(sink.link(&source, Path::new("f/linked")).unwrap());
+        assert_eq!(fs::read(dir.path().join("backup/f/linked")).unwrap(), b"rows");
+        let error = sink.link(&source, Path::new("f/linked")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(!sink.link(Path::new("/proc/self/status"), Path::new("f/other")).unwrap());
+        sink.remove(Path::new("f/linked")).unwrap();
+        assert!(source.exists());
     }
 
     #[test]

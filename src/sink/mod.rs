@@ -34,6 +34,13 @@ pub trait Sink: Send + Sync {
     /// `NotFound` when this backup has not written that file.
     fn replace(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
 
+    /// Takes a file that nobody changes any more, without copying it; false where that cannot be.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is a file of that name.
+    fn link(&self, source: &Path, path: &Path) -> io::Result<bool>;
+
     /// Removes a file that this backup wrote before.
     ///
     /// # Errors
