@@ -65,10 +65,12 @@ impl LockKind {
 }
 
 impl Stage {
+    /// A request for START or `BLOCK_DDL` makes DDL wait, one for `BLOCK_COMMIT` all commits. FLUSH
+    /// is granted at once; writes to non-transactional tables wait from there on.
     fn manner(self) -> Manner {
         match self {
-            Self::Start | Self::Flush | Self::End => Manner::Quiet,
-            Self::BlockDdl | Self::BlockCommit => Manner::InTheWay,
+            Self::Flush | Self::End => Manner::Quiet,
+            Self::Start | Self::BlockDdl | Self::BlockCommit => Manner::InTheWay,
         }
     }
 }

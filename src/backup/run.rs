@@ -8,7 +8,7 @@
 //! END           follower drains to its limit -> metadata, sync, done
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -65,6 +65,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     target::check_server(&facts, options, report)?;
     if options.check_privileges && options.locks.kind != LockKind::None {
         mdl::privileges::check(&mut session, &facts)?;
+        stages::warn_of_privileges(options, report, &mut session)?;
     }
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
@@ -439,7 +440,7 @@ impl Backup<'_> {
 /// The first file of `before` or `now` that was created, deleted or changed between: definitions,
 /// and tables of other engines than those that `is_logged`.
 fn late_change(before: &Plan, now: &Plan, is_logged: impl Fn(&Path) -> bool) -> Option<String> {
-    let files = |plan: &Plan| -> HashMap<_, _> {
+    let files = |plan: &Plan| -> BTreeMap<_, _> {
         let tables = plan.engine_tables.iter();
         let tables = tables.filter(|((db, table), _)| !is_written_under_locks(db, table));
         let engines = tables.flat_map(|(_, entry)| &entry.files);

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use mdl::definition_locks::{DefinitionLocks, NotLocked};
 use mdl::holders::{self, Holder, Holders};
+use mdl::privileges::{Grants, Privilege};
 use mdl::session::{Session, SessionError};
 use mdl::stage::{
     CommitBlocked, DdlBlocked, Ended, Flushed, LockKind, LockMonitor, StageSession, Started,
@@ -109,8 +111,8 @@ impl<'a> Stages<'a> {
         session: &mut Session,
     ) -> anyhow::Result<StageSession<Started>> {
         let name = self.name("START");
-        self.report.say(format_args!("Starting {name}"));
-        self.report.say("Acquiring BACKUP LOCKS...");
+        self.say_stage(&name, format_args!("Starting {name}"));
+        self.say_stage(&name, "Acquiring BACKUP LOCKS...");
         let stage = StageSession::connect(&self.options.connection, self.options.locks)?;
         let stage = stage.start(&mut self.watch(log, session));
         let stage = self.explained(stage)?;
@@ -131,7 +133,7 @@ impl<'a> Stages<'a> {
     ) -> anyhow::Result<StageSession<Flushed>> {
         let name = self.name("FLUSH");
         self.say_finished(&self.name("START"), stage.held());
-        self.report.say(format_args!("Starting {name}"));
+        self.say_stage(&name, format_args!("Starting {name}"));
         let stage = stage.flush(&mut self.watch(log, session));
         let stage = self.explained(stage)?;
         self.say_acquired(&name, stage.waited());
@@ -157,7 +159,7 @@ impl<'a> Stages<'a> {
         if self.definitions.is_some() {
             self.kill_waiting_ddl(session);
         }
-        self.report.say(format_args!("Started {name}"));
+        self.say_stage(&name, format_args!("Started {name}"));
         self.report.hold();
         let stage = stage.block_ddl(&mut self.watch(log, session));
         let stage = self.explained(stage)?;
@@ -177,8 +179,10 @@ impl<'a> Stages<'a> {
         session: &mut Session,
     ) -> anyhow::Result<StageSession<CommitBlocked>> {
         let name = self.name("BLOCK_COMMIT");
-        self.say_finished(&self.name("BLOCK_DDL"), stage.held());
-        self.report.say(format_args!("Starting {name}"));
+        if self.options.locks.kind != LockKind::ReadLock {
+            self.say_finished(&self.name("BLOCK_DDL"), stage.held());
+        }
+        self.say_stage(&name, format_args!("Starting {name}"));
         let stage = stage.block_commit(&mut self.watch(log, session));
         let stage = self.explained(stage)?;
         self.say_acquired(&name, stage.waited());
@@ -193,7 +197,10 @@ impl<'a> Stages<'a> {
     pub fn end(self, stage: StageSession<CommitBlocked>) -> anyhow::Result<Ended> {
         let held = stage.held();
         let ended = stage.end()?;
-        self.say_finished(&self.name("BLOCK_COMMIT"), held);
+        match self.options.locks.kind {
+            LockKind::ReadLock => self.say_finished(&self.name("BLOCK_DDL"), ended.commit_blocked),
+            _ => self.say_finished(&self.name("BLOCK_COMMIT"), held),
+        }
         self.report.say(format_args!("Executing {}", self.name("END")));
         if let Some(definitions) = self.definitions {
             definitions.release().context("let go of the definitions of tables")?;
@@ -211,23 +218,31 @@ impl<'a> Stages<'a> {
         Ok(ended)
     }
 
-    /// What a stage is called.
+    /// What a stage is called; empty where it is no step of its own.
     fn name(&self, stage: &str) -> String {
         match (self.options.locks.kind, stage) {
             (LockKind::ReadLock, "FLUSH") => "FLUSH TABLES".to_owned(),
             (LockKind::ReadLock, "BLOCK_DDL") => "FLUSH TABLES WITH READ LOCK".to_owned(),
             (LockKind::ReadLock, "END") => "UNLOCK TABLES".to_owned(),
+            (LockKind::ReadLock, _) => String::new(),
             _ => format!("BACKUP STAGE {stage}"),
+        }
+    }
+
+    fn say_stage(&self, name: &str, text: impl fmt::Display) {
+        if !name.is_empty() {
+            self.report.say(text);
         }
     }
 
     fn say_acquired(&self, name: &str, waited: Duration) {
         let waited = waited.as_millis();
-        self.report.say(format_args!("Acquired locks for {name}; waited {waited} ms"));
+        self.say_stage(name, format_args!("Acquired locks for {name}; waited {waited} ms"));
     }
 
     fn say_finished(&self, name: &str, held: Duration) {
-        self.report.say(format_args!("Finished {name}; held {} ms", held.as_millis()));
+        let held = held.as_millis();
+        self.say_stage(name, format_args!("Finished {name}; held {held} ms"));
     }
 
     /// Puts in the place of a wait that was given up the reason for that.
@@ -368,6 +383,27 @@ impl<'a> Stages<'a> {
             self.report.let_out();
         }
     }
+}
+
+/// Warns if other accounts' statements are to be killed and may not be.
+///
+/// # Errors
+///
+/// [`SessionError`]
+pub fn warn_of_privileges(
+    options: &BackupOptions,
+    report: &Report,
+    session: &mut Session,
+) -> Result<(), SessionError> {
+    let kills_queries =
+        options.locks.kind == LockKind::ReadLock && options.long_queries.kill_after.is_some();
+    if options.lock_ddl_per_table || kills_queries {
+        let needed = [Privilege::ConnectionAdmin];
+        if let Err(missing) = Grants::read(session)?.require(&needed) {
+            missing.lines().iter().for_each(|line| report.say(format_args!("Warning: {line}")));
+        }
+    }
+    Ok(())
 }
 
 /// Fails if one of the locks is lost.
