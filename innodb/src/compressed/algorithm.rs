@@ -73,3 +73,83 @@ pub(super) fn compress(algorithm: PageCompression, image: &[u8]) -> Option<Vec<u
         PageCompression::Snappy => snap::raw::Encoder::new().compress_vec(image).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [PageCompression; 6] = [
+        PageCompression::Zlib,
+        PageCompression::Lz4,
+        PageCompression::Lzo,
+        PageCompression::Lzma,
+        PageCompression::Bzip2,
+        PageCompression::Snappy,
+    ];
+
+    /// An .xz container of zeros whose header asks for a dictionary of this size (coded).
+    fn xz_with_dictionary(size: u8) -> Vec<u8> {
+        let mut stream = compress(PageCompression::Lzma, &[0; 4096]).unwrap();
+        let header_len = (usize::from(stream[12]) + 1) * 4;
+        let header = &mut stream[12..12 + header_len];
+        let filter = header.windows(2).position(|field| field == [0x21, 1]).unwrap();
+        header[filter + 2] = size;
+        let mut crc = flate2::Crc::new();
+        crc.update(&header[..header_len - 4]);
+        header[header_len - 4..].copy_from_slice(&crc.sum().to_le_bytes());
+        stream
+    }
+
+    #[test]
+    fn memory_for_dictionaries_is_limited() {
+        let accepted = |size: u8| {
+            let stream = xz_with_dictionary(size);
+            decompress(PageCompression::Lzma, &stream, &mut [0; 4096])
+        };
+        // 4 KiB, 8 MiB as level 6 has it, 64 MiB as level 9; 96 MiB, 4 GiB.
+        assert!([0, 22, 28].into_iter().all(accepted));
+        assert!(![29, 40].into_iter().any(accepted));
+    }
+
+    #[test]
+    fn streams_fill_the_page() {
+        for algorithm in ALL {
+            let image = b"some page ".repeat(500);
+            let stream = compress(algorithm, &image).unwrap();
+            for (len, fits) in [(4999, false), (5000, true), (5001, false), (0, false)] {
+                let result = decompress(algorithm, &stream, &mut vec![0; len]);
+                assert_eq!(result, fits, "{algorithm} {len}");
+            }
+            assert!(!decompress(algorithm, &[], &mut [0; 10]), "{algorithm}");
+            // Padding, where the stream knows its own end.
+            let padded = [stream.as_slice(), &[0; 7]].concat();
+            let fits = decompress(algorithm, &padded, &mut vec![0; 5000]);
+            let knows = super::super::knows_its_end(algorithm);
+            assert!(fits || !knows, "{algorithm}");
+        }
+        assert!(!decompress(PageCompression::NamedInPage, &[1], &mut [0; 1]));
+        assert!(compress(PageCompression::NamedInPage, &[1]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_streams_never_panic(
+            algorithm in prop::sample::select(ALL.to_vec()),
+            words in prop::collection::vec(any::<u32>(), 1..100),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let image: Vec<u8> = bytes.iter().copied().cycle().take(4096).collect();
+            let mut stream = compress(algorithm, &image).unwrap();
+            for (at, value) in changes {
+                let at = at.index(stream.len());
+                stream[at] = value;
+            }
+            let mut out = vec![0; 4096];
+            let _ = decompress(algorithm, &stream, &mut out);
+            let _ = decompress(algorithm, &stream[..cut.index(stream.len())], &mut out);
+        }
+    }
+}
