@@ -7,5 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod file_key_management;
+mod hashicorp_key_management;
+mod hex;
 
 pub use file_key_management::{Digest, FileKeyError, FileKeyOptions, FileKeys, Filekey};
+pub use hashicorp_key_management::{VaultError, VaultKeys, VaultOptions};

@@ -6,12 +6,9 @@
 //! ```
 
 use super::LineError;
+use crate::hex;
 use innodb::encrypted::Key;
 use std::collections::BTreeMap;
-use zeroize::Zeroizing;
-
-/// Longest key in bytes.
-const MAX_KEY_LEN: usize = 32;
 
 /// All keys by their id; of two keys with one id the later counts. Blanks may precede an id,
 /// anything may follow a key, and the text ends at the first NUL byte.
@@ -52,20 +49,7 @@ fn parse_line(line: &[u8]) -> Result<Option<(u32, Key)>, LineError> {
 
 fn parse_key(text: &[u8]) -> Result<Key, LineError> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let text = text.get(..digits).unwrap_or_default();
-    let mut bytes = Zeroizing::new([0; MAX_KEY_LEN]);
-    let (pairs, rest) = text.as_chunks::<2>();
-    let target = bytes.get_mut(..pairs.len()).filter(|_| rest.is_empty()).ok_or(LineError::Key)?;
-    for (byte, [high, low]) in target.iter_mut().zip(pairs) {
-        *byte = hex_digit(*high) << 4 | hex_digit(*low);
-    }
-    Key::new(target).ok_or(LineError::Key)
-}
-
-/// The value of a digit; 0 for what is none.
-fn hex_digit(digit: u8) -> u8 {
-    let value = char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    value.unwrap_or_default()
+    hex::parse_key(text.get(..digits).unwrap_or_default()).ok_or(LineError::Key)
 }
 
 #[cfg(test)]
