@@ -258,7 +258,11 @@ fn check_len(file: &File, len: u64) -> io::Result<()> {
 
 /// Where the next data is, from `at` on; `None` if there is none. A file system that knows of no
 /// holes says `at`.
-fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+///
+/// # Errors
+///
+/// Those of `lseek`.
+pub fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(data) => Ok(Some(data)),
         Err(Errno::NXIO) => Ok(None),

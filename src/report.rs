@@ -137,7 +137,9 @@ fn draw_target() -> ProgressDrawTarget {
 
 /// Nothing can be done about a closed standard error; the exit code still tells.
 fn write_line(text: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    // Standard error has no buffer: each piece would be a system call.
+    let line = format!("{text}\n");
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Whether standard error takes `len` bytes without waiting.

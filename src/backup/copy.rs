@@ -30,6 +30,8 @@ mod queue;
 
 /// Bytes read, verified and written at a time: small enough to stay in a processor's cache.
 const UNIT: usize = 1 << 20;
+/// The largest page there is, bytes.
+const MAX_PAGE: u64 = first_page::MAX_PAGE as u64;
 /// How often a page that fails is read before it is called damaged (the reference: 10).
 const TRIES: u32 = 10;
 
@@ -60,6 +62,14 @@ pub enum SourceKind {
     Undo,
     /// A table of its own file.
     Table(TableName),
+    /// A table that the server has just created: the redo log writes all of its pages, so that
+    /// what the file holds need not be valid yet.
+    New {
+        /// The table.
+        name: TableName,
+        /// Its id, as the redo log tells.
+        id: SpaceId,
+    },
     /// A table that is copied after DDL was blocked; `initialised` if the redo log writes all of
     /// its pages, so that what the file holds need not be valid yet.
     LateTable {
@@ -142,18 +152,21 @@ pub struct PageCopy<'a> {
     pub throttle: Option<Throttle>,
     /// `--parallel`
     pub threads: usize,
+    /// Whether the server is held up meanwhile.
+    pub is_urgent: bool,
 }
 
 impl PageCopy<'_> {
-    /// Copies all `sources`, the biggest first.
+    /// Copies all `sources`, the biggest first, but for tablespaces that were copied `before`;
+    /// returns what all copies came to.
     ///
     /// # Errors
     ///
     /// A damaged page (file, page number, offset), any failure to read or write, and the end of
     /// the redo copy.
-    pub fn run(&self, mut sources: Vec<Source>) -> anyhow::Result<Copied> {
+    pub fn run(&self, mut sources: Vec<Source>, before: Copied) -> anyhow::Result<Copied> {
         sources.sort_by_key(|source| source.len);
-        let queue = Queue::new(sources);
+        let queue = Queue::new(sources, before);
         std::thread::scope(|scope| {
             for thread in 0..self.threads {
                 let queue = &queue;
@@ -172,17 +185,28 @@ impl PageCopy<'_> {
     }
 
     fn work(&self, queue: &Queue, thread: usize) -> anyhow::Result<()> {
-        hints::yield_to_others();
+        if !self.is_urgent {
+            hints::yield_to_others();
+        }
         let mut buffer = vec![0; UNIT];
         while let Some(task) = queue.next(self.sink.takes_any_offset()) {
             (self.check)()?;
             match task {
-                Task::Open(source) => {
-                    let opened = self.open(queue, source, thread)?;
-                    if let Some(empty) = queue.opened(opened) {
-                        empty.finish(self.report, thread)?;
+                Task::Open(source) => match self.open(queue, source, thread, &mut buffer)? {
+                    Some((file, read)) if file.len <= UNIT as u64 => {
+                        // A small file is done by the one that has read its start anyway.
+                        queue.opened(None);
+                        let len = usize::try_from(file.len).unwrap_or(UNIT);
+                        let Some(bytes) = buffer.get_mut(..len).filter(|b| !b.is_empty()) else {
+                            file.finish(self.report, thread)?;
+                            continue;
+                        };
+                        self.copy_unit(queue, &file, 0, bytes, read.min(len))?;
+                        file.finish(self.report, thread)?;
                     }
-                }
+                    Some((file, _)) => queue.opened(Some(file)),
+                    None => queue.opened(None),
+                },
                 Task::Range { file, start, end } => {
                     self.copy_range(queue, &file, start, end, &mut buffer)?;
                     if queue.done(&file) {
@@ -194,14 +218,16 @@ impl PageCopy<'_> {
         Ok(())
     }
 
-    /// Opens a file and learns its id and format from page 0. `None` where there is nothing to
-    /// copy: the file vanished, its page 0 was never written, or it was copied by another name.
+    /// Opens a file and learns its id and format from page 0. Also returns how many bytes of its
+    /// start are now in `buffer`. `None` where there is nothing to copy: the file vanished, its
+    /// page 0 was never written, or it was copied by another name.
     fn open(
         &self,
         queue: &Queue,
         source: Source,
         thread: usize,
-    ) -> anyhow::Result<Option<Arc<OpenFile>>> {
+        buffer: &mut [u8],
+    ) -> anyhow::Result<Option<(Arc<OpenFile>, usize)>> {
         hooks::reach(format_args!("before-file {}", source.target.display()));
         let file = match SourceFile::open(&source.path) {
             Ok(file) => file,
@@ -222,24 +248,39 @@ impl PageCopy<'_> {
         let identity =
             file.identity().with_context(|| format!("stat {}", source.path.display()))?;
         let mut first_page = 0;
-        let header = match &source.kind {
-            SourceKind::System { header, first_page: first } => {
-                first_page = *first;
-                Some(*header)
-            }
-            _ => self.read_header(&file, &source)?,
+        let (header, read) = if let SourceKind::System { header, first_page: first } = &source.kind
+        {
+            first_page = *first;
+            (Some(*header), 0)
+        } else {
+            let small = identity.size <= buffer.len() as u64;
+            let wanted = if small { buffer.len() } else { first_page::MAX_PAGE };
+            let start = buffer.get_mut(..wanted).context("read buffer too small")?;
+            self.read_header(&file, &source, start)?
         };
         if let Some(header) = &header {
             check_supported(header, &source.path)?;
         }
         match (&header, &source.kind) {
             (_, SourceKind::System { .. }) | (None, SourceKind::LateTable { .. }) => {}
-            (Some(header), kind) => {
+            (None, SourceKind::Table(name)) => {
+                queue.defer(name.clone());
+                return Ok(None);
+            }
+            (None, SourceKind::Undo) => bail!("{} has no header", source.path.display()),
+            (header, kind) => {
                 let name = match kind {
-                    SourceKind::Table(name) | SourceKind::LateTable { name, .. } => name.clone(),
+                    SourceKind::Table(name)
+                    | SourceKind::New { name, .. }
+                    | SourceKind::LateTable { name, .. } => name.clone(),
                     _ => TableName::of_undo(&source.target),
                 };
-                if !queue.claim(header.space_id(), CopiedSpace { name, identity }) {
+                let id = match (header, kind) {
+                    (Some(header), _) => header.space_id(),
+                    (None, SourceKind::New { id, .. }) => *id,
+                    (None, _) => bail!("{} has no header", source.path.display()),
+                };
+                if !queue.claim(id, CopiedSpace { name, identity }) {
                     self.report.say_as(
                         thread,
                         format_args!("{} was copied by its former name.", source.path.display()),
@@ -247,11 +288,6 @@ impl PageCopy<'_> {
                     return Ok(None);
                 }
             }
-            (None, SourceKind::Table(name)) => {
-                queue.defer(name.clone());
-                return Ok(None);
-            }
-            (None, SourceKind::Undo) => bail!("{} has no header", source.path.display()),
         }
         let context = header.map(|header| SpaceContext::new(&header, self.algorithm));
         // A partial page at the end is one that the server is just adding: the redo log has it.
@@ -266,19 +302,38 @@ impl PageCopy<'_> {
             format_args!("Copying {} to {}", source.path.display(), source.target.display()),
         );
         hooks::reach(format_args!("opened-file {}", source.target.display()));
-        Ok(Some(Arc::new(OpenFile { source, file, out, context, first_page, len })))
+        Ok(Some((Arc::new(OpenFile { source, file, out, context, first_page, len }), read)))
     }
 
     /// The header of a file that is not of the system tablespace; `None` when page 0 was never
-    /// written, which is what a table looks like that the server has just created.
+    /// written, which is what a table looks like that the server has just created. Also returns
+    /// how many bytes of the start of the file were read.
     fn read_header(
         &self,
         file: &SourceFile,
         source: &Source,
+        start: &mut [u8],
+    ) -> anyhow::Result<(Option<SpaceHeader>, usize)> {
+        let path = &source.path;
+        let tries = match &source.kind {
+            // There is a second look at such tables, and waiting for each would add up.
+            SourceKind::Table(_)
+            | SourceKind::New { .. }
+            | SourceKind::LateTable { initialised: true, .. } => 1,
+            _ => first_page::UNWRITTEN_TRIES,
+        };
+        let (first, read) = first_page::read_start(file, self.algorithm, tries, start)
+            .with_context(|| format!("read {}", path.display()))?;
+        let header = self.judge_header(first, source)?;
+        Ok((header, read))
+    }
+
+    fn judge_header(
+        &self,
+        first: FirstPage,
+        source: &Source,
     ) -> anyhow::Result<Option<SpaceHeader>> {
         let path = &source.path;
-        let first = first_page::read(file, self.algorithm)
-            .with_context(|| format!("read {}", path.display()))?;
         match (first, &source.kind) {
             (FirstPage::Header(header), _) => {
                 let size = header.flags().page_size().logical();
@@ -290,7 +345,12 @@ impl PageCopy<'_> {
                 );
                 Ok(Some(header))
             }
-            (_, SourceKind::Table(_) | SourceKind::LateTable { initialised: true, .. }) => Ok(None),
+            (
+                _,
+                SourceKind::Table(_)
+                | SourceKind::New { .. }
+                | SourceKind::LateTable { initialised: true, .. },
+            ) => Ok(None),
             (FirstPage::Unwritten, SourceKind::LateTable { .. }) => {
                 self.report.say(format_args!(
                     "Warning: {} holds no tablespace; copied as it is.",
@@ -315,30 +375,51 @@ impl PageCopy<'_> {
     ) -> anyhow::Result<()> {
         let mut offset = start;
         while offset < end {
+            let hole = hole_at(file, offset, end)?;
+            if hole > 0 {
+                self.report.advance(hole);
+                offset += hole;
+                continue;
+            }
             let unit = usize::try_from(end - offset).unwrap_or(UNIT).min(UNIT);
             let Some(bytes) = buffer.get_mut(..unit) else { bail!("read buffer too small") };
-            if let Some(throttle) = &self.throttle {
-                throttle.take(unit);
-            }
-            let path = &file.source.path;
-            let got = file
-                .file
-                .read_at(bytes, offset)
-                .with_context(|| format!("read {} at offset {offset}", path.display()))?;
-            if got < unit {
-                // The server cut the file: only right where the log tells the same.
-                queue.suspect(file, format!("the file ends at byte {}", offset + got as u64))?;
-                let Some(rest) = bytes.get_mut(got..) else { bail!("read beyond the buffer") };
-                rest.fill(0);
-            }
-            self.verify(queue, file, offset, bytes)?;
-            write_nonzero(&*file.out, offset, bytes)
-                .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
-            self.report.advance(unit as u64);
-            queue.count(unit as u64);
+            self.copy_unit(queue, file, offset, bytes, 0)?;
             offset += unit as u64;
-            hooks::reach(format_args!("in-file {}", file.source.target.display()));
         }
+        Ok(())
+    }
+
+    /// Copies the bytes at `offset` that fill `bytes`, of which `read` were read already.
+    fn copy_unit(
+        &self,
+        queue: &Queue,
+        file: &OpenFile,
+        offset: u64,
+        bytes: &mut [u8],
+        read: usize,
+    ) -> anyhow::Result<()> {
+        let len = bytes.len() as u64;
+        if let Some(throttle) = &self.throttle {
+            throttle.take(bytes.len());
+        }
+        let path = &file.source.path;
+        let Some(rest) = bytes.get_mut(read..) else { bail!("read beyond the buffer") };
+        let at = offset + read as u64;
+        let got = file
+            .file
+            .read_at(rest, at)
+            .with_context(|| format!("read {} at offset {at}", path.display()))?;
+        if let Some(missing) = rest.get_mut(got..).filter(|rest| !rest.is_empty()) {
+            // The server cut the file: only right where the log tells the same.
+            missing.fill(0);
+            queue.suspect(file, format!("the file ends at byte {}", at + got as u64))?;
+        }
+        self.verify(queue, file, offset, bytes)?;
+        write_nonzero(&*file.out, offset, bytes)
+            .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
+        self.report.advance(len);
+        queue.count(len);
+        hooks::reach(format_args!("in-file {}", file.source.target.display()));
         Ok(())
     }
 
@@ -409,6 +490,19 @@ impl PageCopy<'_> {
     }
 }
 
+/// How many bytes from `offset` on, `end` at most, are pages of a hole: they stay one.
+fn hole_at(file: &OpenFile, offset: u64, end: u64) -> anyhow::Result<u64> {
+    let context = || format!("look for holes in {}", file.source.path.display());
+    let data = match file.file.next_data(offset).with_context(context)? {
+        Some(data) => data.min(end),
+        // All the rest is a hole, unless the file has become shorter.
+        None if file.file.identity().with_context(context)?.size >= end => end,
+        None => offset,
+    };
+    let hole = data.saturating_sub(offset);
+    Ok(if data == end { hole } else { hole / MAX_PAGE * MAX_PAGE })
+}
+
 /// Writes `bytes` but for long runs of zeros, which stay holes.
 fn write_nonzero(out: &dyn SinkFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
     const HOLE: usize = 64 << 10;
@@ -458,13 +552,14 @@ fn check_supported(header: &SpaceHeader, path: &Path) -> anyhow::Result<()> {
 }
 
 fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
-    error.kind() == io::ErrorKind::NotFound && matches!(kind, SourceKind::Table(_))
+    let may_vanish = matches!(kind, SourceKind::Table(_) | SourceKind::New { .. });
+    may_vanish && error.kind() == io::ErrorKind::NotFound
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
     use std::path::Path;
 
     use innodb::flags::SpaceFlags;
@@ -541,8 +636,9 @@ mod tests {
                 algorithm: ChecksumAlgorithm::FullCrc32,
                 throttle: None,
                 threads: 3,
+                is_urgent: false,
             };
-            copy.run(sources)
+            copy.run(sources, Copied::default())
         }
 
         fn backup(&self, name: &str) -> Vec<u8> {
@@ -613,6 +709,26 @@ mod tests {
         bytes.extend([1, 2, 3]);
         fixture.copy(vec![fixture.source("a.ibd", &bytes)]).unwrap();
         assert_eq!(fixture.backup("a.ibd"), bytes[..whole]);
+    }
+
+    #[test]
+    fn holes_are_neither_read_nor_written() {
+        let fixture = Fixture::new();
+        let source = fixture.source("sparse.ibd", &tablespace(4));
+        let file = File::options().write(true).open(&source.path).unwrap();
+        let (last, len) = (20 << 30, (20 << 30) + 4 * PAGE as u64);
+        let page_no = u32::try_from(last / PAGE as u64).unwrap();
+        file.write_all_at(&page(page_no), last).unwrap();
+        file.set_len(len).unwrap();
+        let copied = fixture.copy(vec![source]).unwrap();
+        assert!(copied.bytes < 4 << 20, "{} bytes read", copied.bytes);
+        let copy = File::open(fixture.dir.path().join("backup/d/sparse.ibd")).unwrap();
+        let metadata = copy.metadata().unwrap();
+        assert_eq!(metadata.len(), len);
+        assert!(metadata.blocks() * 512 < 4 << 20, "{} blocks", metadata.blocks());
+        let mut bytes = vec![0; PAGE];
+        copy.read_exact_at(&mut bytes, last).unwrap();
+        assert_eq!(bytes, page(page_no));
     }
 
     #[test]

@@ -9,9 +9,11 @@ use innodb::space::{SpaceHeader, SpaceHeaderError};
 use super::source_file::SourceFile;
 
 /// The largest page there is, bytes.
-const MAX_PAGE: usize = 64 << 10;
+pub const MAX_PAGE: usize = 64 << 10;
 /// How often page 0 is read before it is called unusable.
 const TRIES: u32 = 10;
+/// How often a page 0 that was never written is read: the server may just be writing it.
+pub const UNWRITTEN_TRIES: u32 = 3;
 
 /// What stands at the start of a tablespace file.
 #[derive(Debug)]
@@ -31,21 +33,37 @@ pub enum FirstPage {
 /// Those of reading.
 pub fn read(file: &SourceFile, algorithm: ChecksumAlgorithm) -> io::Result<FirstPage> {
     let mut buffer = vec![0; MAX_PAGE];
-    for attempt in 0.. {
-        let len = file.read_at(&mut buffer, 0)?;
-        let outcome = judge(buffer.get(..len).unwrap_or_default(), algorithm);
+    read_start(file, algorithm, UNWRITTEN_TRIES, &mut buffer).map(|(outcome, _)| outcome)
+}
+
+/// As [`read()`], with as much of the start of the file as `buffer` takes, at least the largest
+/// page; also returns how many bytes that are. A page that was never written is read
+/// `unwritten_tries` times.
+///
+/// # Errors
+///
+/// Those of reading.
+pub fn read_start(
+    file: &SourceFile,
+    algorithm: ChecksumAlgorithm,
+    unwritten_tries: u32,
+    buffer: &mut [u8],
+) -> io::Result<(FirstPage, usize)> {
+    for attempt in 1.. {
+        let len = file.read_at(buffer, 0)?;
+        let start = buffer.get(..len.min(MAX_PAGE)).unwrap_or_default();
+        let outcome = judge(start, algorithm);
         let settled = match outcome {
             FirstPage::Header(_) => true,
-            // The server may be writing it for the first time.
-            FirstPage::Unwritten => attempt >= 2,
-            FirstPage::Damaged(_) => attempt >= TRIES,
+            FirstPage::Unwritten => attempt >= unwritten_tries,
+            FirstPage::Damaged(_) => attempt > TRIES,
         };
         if settled {
-            return Ok(outcome);
+            return Ok((outcome, len));
         }
-        pause(attempt);
+        pause(attempt - 1);
     }
-    Ok(FirstPage::Unwritten)
+    Ok((FirstPage::Unwritten, 0))
 }
 
 fn judge(bytes: &[u8], algorithm: ChecksumAlgorithm) -> FirstPage {

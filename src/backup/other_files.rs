@@ -128,7 +128,9 @@ impl<'a> FileCopy<'a> {
         let out = sink::create_or_replace(self.sink, &file.target);
         let target = file.target.display();
         let out = out.with_context(|| format!("create {target} in the backup"))?;
-        let mut buffer = vec![0; UNIT];
+        // One byte more than there is: the end is seen with the first reading.
+        let unit = usize::try_from(identity.size + 1).unwrap_or(UNIT).min(UNIT);
+        let mut buffer = vec![0; unit];
         let mut offset = 0;
         loop {
             (self.check)()?;
@@ -142,7 +144,7 @@ impl<'a> FileCopy<'a> {
             }
             self.report.advance(len as u64);
             offset += len as u64;
-            if len < UNIT {
+            if len < unit {
                 break;
             }
         }

@@ -101,9 +101,11 @@ fn back_up(
     hooks::reach("after-listing");
     let mut copied = work.watching(&aria_log, &logged, || {
         engines.create_databases(&plan)?;
-        let copied = work.copy_tablespaces(&plan)?;
+        let mut copied = work.copy_tablespaces(&plan)?;
         hooks::reach("after-tablespaces");
         engines.copy_online(&plan)?;
+        work.catch_up(&mut session)?;
+        copied = work.copy_new_tables(&plan, &logged, copied)?;
         Ok(copied)
     })?;
 
@@ -186,11 +188,13 @@ impl Backup<'_> {
         })
     }
 
+    /// Copies tablespaces that were not copied `before`; returns what all copies came to.
     fn copy_pages(
         &self,
         sources: Vec<Source>,
+        before: Copied,
         phase: &'static str,
-        throttle: Option<Throttle>,
+        is_urgent: bool,
     ) -> anyhow::Result<Copied> {
         self.report.phase(phase, sources.iter().map(|source| source.len).sum());
         let copy = PageCopy {
@@ -199,10 +203,12 @@ impl Backup<'_> {
             check: &|| self.check(),
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
-            throttle,
+            // As fast as possible, whatever the limit, while DDL waits.
+            throttle: self.options.throttle.filter(|_| !is_urgent).map(Throttle::new),
             threads: self.options.parallel.get(),
+            is_urgent,
         };
-        let copied = copy.run(sources);
+        let copied = copy.run(sources, before);
         self.report.phase_done();
         copied
     }
@@ -211,7 +217,40 @@ impl Backup<'_> {
         let mut sources = plan::system_sources(self.facts)?;
         sources.extend(plan::undo_sources(self.facts)?);
         sources.extend(plan.table_sources());
-        self.copy_pages(sources, "Copying", self.options.throttle.map(Throttle::new))
+        self.copy_pages(sources, Copied::default(), "Copying", false)
+    }
+
+    /// A second look at tables whose page 0 the server had not written yet. Those of which the log
+    /// tells that they are new are copied now, whatever their files hold: the log writes all of
+    /// their pages. Thousands of them must not be left until DDL is blocked.
+    fn copy_new_tables(
+        &self,
+        plan: &Plan,
+        logged: &Mutex<LoggedFiles>,
+        mut copied: Copied,
+    ) -> anyhow::Result<Copied> {
+        let deferred = std::mem::take(&mut copied.deferred);
+        if deferred.is_empty() {
+            return Ok(copied);
+        }
+        let sources = {
+            let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
+            self.log.events().for_each(|event| logged.note(&event));
+            let listed: HashMap<_, _> = plan.tables.iter().map(|t| (&t.space.name, t)).collect();
+            let owners = logged.owners();
+            let source = |name: TableName| {
+                let table = listed.get(&name)?;
+                let id = *owners.get(&name)?;
+                logged.is_initialised(id).then(|| Source {
+                    path: table.path.clone(),
+                    target: name.with_extension("ibd"),
+                    len: table.space.identity.size,
+                    kind: SourceKind::New { name, id },
+                })
+            };
+            deferred.into_iter().filter_map(source).collect()
+        };
+        self.copy_pages(sources, copied, "Copying new tables", false)
     }
 
     /// Waits, while nobody is held up, until the copied log is close behind the server's: later
@@ -300,8 +339,7 @@ impl Backup<'_> {
                 }
             })
             .collect();
-        // As fast as possible, whatever the limit: DDL waits.
-        let late = self.copy_pages(late, "Copying new tables", None)?;
+        let late = self.copy_pages(late, Copied::default(), "Copying new tables", true)?;
         copied.bytes += late.bytes;
         copied.suspect.extend(late.suspect);
         Ok(())

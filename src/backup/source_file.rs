@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use innodb::datadir::FileIdentity;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::hints;
+use crate::{durable, hints};
 
 /// A file of the server, open for reading.
 pub struct SourceFile {
@@ -44,6 +44,16 @@ impl SourceFile {
     /// Those of `fstat`.
     pub fn identity(&self) -> io::Result<FileIdentity> {
         self.file.metadata().map(|metadata| FileIdentity::from(&metadata))
+    }
+
+    /// Where the next data is, from `offset` on; `None` if nothing but a hole, or nothing at all,
+    /// follows. A file system that knows of no holes says `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `lseek`.
+    pub fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        durable::next_data(&self.file, offset)
     }
 
     /// Fills `bytes` from `offset` on and returns how many bytes there were: fewer than asked

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Sink, SinkFile};
@@ -13,6 +14,9 @@ use crate::{durable, hints};
 
 /// Bytes of a file that may be on their way to the disk before the writer waits for them.
 const BEHIND: usize = 32 << 20;
+/// A file with fewer bytes is left to the kernel and the final sync: for thousands of small files
+/// starting each by itself costs more than it saves.
+const SMALL: u64 = 1 << 20;
 
 /// A directory that a backup is written to.
 pub struct LocalDir {
@@ -47,7 +51,7 @@ impl LocalDir {
             }
             other => other?,
         };
-        Ok(Box::new(LocalFile { file, waits, behind: Mutex::default() }))
+        Ok(Box::new(LocalFile { file, waits, len: AtomicU64::new(0), behind: Mutex::default() }))
     }
 
     fn written(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
@@ -135,6 +139,8 @@ struct LocalFile {
     file: File,
     /// Whether the writer may be made to wait.
     waits: bool,
+    /// Bytes up to the end of what was written.
+    len: AtomicU64,
     /// Ranges on their way to the disk, oldest first, and their bytes.
     behind: Mutex<(VecDeque<(u64, usize)>, usize)>,
 }
@@ -165,13 +171,19 @@ impl LocalFile {
 impl SinkFile for LocalFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)?;
+        let end = offset + bytes.len() as u64;
+        let len = self.len.fetch_max(end, Ordering::Relaxed).max(end);
+        if len < SMALL {
+            return Ok(());
+        }
         // Started now, the final sync has little left to do.
         hints::start_writeback(&self.file, offset, bytes.len());
         if self.waits { self.drop_behind(offset, bytes.len()) } else { Ok(()) }
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        // Nothing was there before, so the file ends where the last byte was written.
+        if self.len.load(Ordering::Relaxed) == len { Ok(()) } else { self.file.set_len(len) }
     }
 }
 

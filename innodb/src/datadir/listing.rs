@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What identifies a file and its state: another value means another file, or a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,18 +100,9 @@ impl DatadirListing {
         let (directories, root) = read_entries(datadir)?
             .into_iter()
             .partition::<Vec<_>, _>(|entry| entry.kind == EntryKind::Directory);
-        let mut databases = Vec::with_capacity(directories.len());
-        for Entry { name, .. } in directories {
-            if !is_wanted(&name) {
-                continue;
-            }
-            let path = datadir.join(&name);
-            match read_entries(&path) {
-                Ok(entries) => databases.push(DatabaseDir { name, path, entries }),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let names = directories.into_iter().map(|entry| entry.name);
+        let wanted: Vec<_> = names.filter(|name| is_wanted(name)).collect();
+        let databases = read_databases(datadir, &wanted)?;
         Ok(Self { databases, root })
     }
 
@@ -241,6 +233,36 @@ fn remote_file(
     }))
 }
 
+/// Lists directories of `datadir` in all processors: the second listing of a backup has DDL
+/// waiting. Those that vanish are left out.
+fn read_databases(datadir: &Path, names: &[OsString]) -> Result<Vec<DatabaseDir>, DatadirError> {
+    let next = AtomicUsize::new(0);
+    let read_some = || {
+        let mut read = Vec::new();
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let path = datadir.join(name);
+            match read_entries(&path) {
+                Ok(entries) => read.push(DatabaseDir { name: name.clone(), path, entries }),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(names.len());
+    let mut databases = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(read_some)).collect();
+        let mut databases = read_some()?;
+        for other in others {
+            let read = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            databases.extend(read?);
+        }
+        Ok(databases)
+    })?;
+    databases.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(databases)
+}
+
 /// The entries of a directory, sorted by name.
 fn read_entries(directory: &Path) -> Result<Vec<Entry>, DatadirError> {
     let at = |path: &Path| {
@@ -250,11 +272,15 @@ fn read_entries(directory: &Path) -> Result<Vec<Entry>, DatadirError> {
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(at(directory))? {
         let entry = entry.map_err(at(directory))?;
-        let path = entry.path();
-        let metadata = match std::fs::metadata(&path) {
+        // Without a walk along the whole path, but for links.
+        let metadata = match entry.metadata() {
+            Ok(metadata) if metadata.is_symlink() => std::fs::metadata(entry.path()),
+            other => other,
+        };
+        let metadata = match metadata {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(at(&path)(error)),
+            Err(error) => return Err(at(&entry.path())(error)),
         };
         let kind = if metadata.is_dir() {
             EntryKind::Directory

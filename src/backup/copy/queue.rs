@@ -103,10 +103,11 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// All work that `waiting` (biggest last) makes.
-    pub fn new(waiting: Vec<Source>) -> Self {
-        let state = QueueState { waiting, ..QueueState::default() };
-        Self { state: Mutex::new(state), changed: Condvar::new(), bytes: AtomicU64::new(0) }
+    /// All work that `waiting` (biggest last) makes, after what was copied `before`.
+    pub fn new(waiting: Vec<Source>, before: Copied) -> Self {
+        let bytes = AtomicU64::new(before.bytes);
+        let state = QueueState { waiting, copied: before, ..QueueState::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new(), bytes }
     }
 
     /// The next piece of work; waits for files that are being opened. `None`: nothing is left.
@@ -134,17 +135,12 @@ impl Queue {
         }
     }
 
-    /// Takes the outcome of [`Task::Open`]; gives the file back if it has nothing to copy.
-    pub fn opened(&self, file: Option<Arc<OpenFile>>) -> Option<Arc<OpenFile>> {
+    /// Takes the outcome of [`Task::Open`]: a file whose ranges all threads may claim, not empty.
+    pub fn opened(&self, file: Option<Arc<OpenFile>>) {
         let mut state = lock(&self.state);
         state.opening -= 1;
+        state.slots.extend(file.map(|file| Slot { file, next: 0, in_work: 0 }));
         self.changed.notify_all();
-        let file = file?;
-        if file.len == 0 {
-            return Some(file);
-        }
-        state.slots.push(Slot { file, next: 0, in_work: 0 });
-        None
     }
 
     /// Notes that a range of `file` is done; whether it was the last.
@@ -294,10 +290,13 @@ mod tests {
     #[test]
     fn biggest_file_comes_first_and_in_ranges() {
         let files = Files::new();
-        let queue = Queue::new(vec![files.source("small", 1), files.source("big", CLAIM + 5)]);
+        let queue = Queue::new(
+            vec![files.source("small", 1), files.source("big", CLAIM + 5)],
+            Copied::default(),
+        );
         let source = next_source(&queue);
         assert_eq!(source.target, Path::new("big"));
-        assert!(queue.opened(Some(files.open(source))).is_none());
+        queue.opened(Some(files.open(source)));
         let (big, start, end) = next_range(&queue, true);
         assert_eq!((start, end), (0, CLAIM));
         let (_, start, end) = next_range(&queue, true);
@@ -311,34 +310,35 @@ mod tests {
     #[test]
     fn destination_that_needs_order_gives_a_file_to_one_thread() {
         let files = Files::new();
-        let queue = Queue::new(vec![files.source("big", 3 * CLAIM)]);
+        let queue = Queue::new(vec![files.source("big", 3 * CLAIM)], Copied::default());
         let source = next_source(&queue);
-        assert!(queue.opened(Some(files.open(source))).is_none());
+        queue.opened(Some(files.open(source)));
         let (_, start, end) = next_range(&queue, false);
         assert_eq!((start, end), (0, 3 * CLAIM));
         assert!(queue.next(false).is_none());
     }
 
     #[test]
-    fn empty_file_is_given_back_and_a_vanished_one_leaves_nothing() {
+    fn file_that_its_opener_deals_with_leaves_nothing() {
         let files = Files::new();
-        let queue = Queue::new(vec![files.source("gone", 1), files.source("empty", 0)]);
-        let source = next_source(&queue);
-        assert!(queue.opened(Some(files.open(source))).is_some());
+        let queue =
+            Queue::new(vec![files.source("gone", 1), files.source("small", 0)], Copied::default());
         next_source(&queue);
-        assert!(queue.opened(None).is_none());
+        queue.opened(None);
+        next_source(&queue);
+        queue.opened(None);
         assert!(queue.next(true).is_none());
     }
 
     #[test]
     fn thread_waits_for_the_ranges_of_a_file_that_another_opens() {
         let files = Files::new();
-        let queue = Queue::new(vec![files.source("a", 2 * CLAIM)]);
+        let queue = Queue::new(vec![files.source("a", 2 * CLAIM)], Copied::default());
         let source = next_source(&queue);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| next_range(&queue, true).1);
             let file = files.open(source);
-            assert!(queue.opened(Some(file)).is_none());
+            queue.opened(Some(file));
             let own = next_range(&queue, true).1;
             let mut starts = [own, waiting.join().unwrap()];
             starts.sort_unstable();
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn first_error_ends_the_work_of_all() {
         let files = Files::new();
-        let queue = Queue::new(vec![files.source("a", 1)]);
+        let queue = Queue::new(vec![files.source("a", 1)], Copied::default());
         queue.fail(anyhow::anyhow!("first"));
         queue.fail(anyhow::anyhow!("second"));
         assert!(queue.next(true).is_none());
