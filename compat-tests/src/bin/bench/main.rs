@@ -5,6 +5,8 @@
 //! before every backup. It syncs nothing, so the time of both includes a sync of the target.
 //! `BENCH_PERCENT` changes the size of the data, `BENCH_RUNS` the number of runs.
 
+mod tables;
+
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +27,7 @@ const TOOLS: [(&str, Tool); 2] =
 fn main() {
     let variant = std::env::args().nth(1).unwrap_or_else(|| "all".to_owned());
     let wanted = |name: &str| variant == name || variant == "all";
-    let known = ["all", "backup", "single", "prepare", "stall"];
+    let known = ["all", "backup", "single", "prepare", "stall", "tables", "engines"];
     assert!(known.contains(&variant.as_str()), "unknown variant {variant}; known are {known:?}");
     print_machine();
     if wanted("backup") || wanted("prepare") {
@@ -45,6 +47,12 @@ fn main() {
         for (flush_log, sync_binlog) in [(2, 0), (1, 1)] {
             compare_stalls(&server, flush_log, sync_binlog);
         }
+    }
+    if wanted("tables") {
+        tables::compare(10_000, 2_000);
+    }
+    if wanted("engines") {
+        tables::compare_stalls(5_000);
     }
 }
 
