@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use mdl::privileges::PrivilegeError;
 use mdl::session::SessionError;
@@ -18,20 +20,59 @@ impl fmt::Display for Hint {
     }
 }
 
-/// Adds a [`Hint`] to a failed result.
-pub trait WithHint<T> {
+/// Adds a [`Hint`] to a failed result. The first hint, of whoever was closest to the failure, stays
+/// the only one.
+pub trait WithHint<T>: Sized {
     /// Says what the operator can do: an imperative without a full stop.
     ///
     /// # Errors
     ///
     /// The error it was called on.
-    fn hint(self, text: impl Into<String>) -> anyhow::Result<T>;
+    fn hint(self, text: impl Into<String>) -> anyhow::Result<T> {
+        self.hint_where(|_| true, text)
+    }
+
+    /// As [`hint`](Self::hint), where it failed because a disk is full or a quota used up.
+    ///
+    /// # Errors
+    ///
+    /// The error it was called on.
+    fn hint_if_full(self, text: impl Into<String>) -> anyhow::Result<T> {
+        self.hint_where(is_full, text)
+    }
+
+    /// As [`hint`](Self::hint), for the errors that `applies` tells.
+    ///
+    /// # Errors
+    ///
+    /// The error it was called on.
+    fn hint_where(
+        self,
+        applies: impl FnOnce(&anyhow::Error) -> bool,
+        text: impl Into<String>,
+    ) -> anyhow::Result<T>;
 }
 
 impl<T, E: Into<anyhow::Error>> WithHint<T> for Result<T, E> {
-    fn hint(self, text: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|error| error.into().context(Hint(text.into())))
+    fn hint_where(
+        self,
+        applies: impl FnOnce(&anyhow::Error) -> bool,
+        text: impl Into<String>,
+    ) -> anyhow::Result<T> {
+        self.map_err(Into::into).map_err(|error| {
+            let has_one = error.downcast_ref::<Hint>().is_some();
+            if !has_one && applies(&error) { error.context(Hint(text.into())) } else { error }
+        })
     }
+}
+
+/// Whether a file system took no more: no space, no more files, or none for this user.
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let shared = || cause.downcast_ref::<Arc<io::Error>>().map(AsRef::as_ref);
+        let code = cause.downcast_ref().or_else(shared).and_then(io::Error::raw_os_error);
+        matches!(code, Some(libc::ENOSPC | libc::EDQUOT))
+    })
 }
 
 /// What the libraries' errors know to say.
@@ -42,7 +83,7 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
     session.or_else(privileges).or_else(redo)
 }
 
-/// The causes of `error` from the outermost on, joined by colons, and the outermost hint.
+/// The causes of `error` from the outermost on, joined by colons, and its hint.
 pub fn describe(error: &anyhow::Error) -> (String, Option<String>) {
     let given = error.downcast_ref::<Hint>().map(Hint::to_string);
     let hint = given.or_else(|| error.chain().find_map(known_hint));
@@ -66,6 +107,26 @@ mod tests {
         let error = failed.hint("free some").context("write the backup").unwrap_err();
         let expected = ("write the backup: no space".to_owned(), Some("free some".to_owned()));
         assert_eq!(describe(&error), expected);
+    }
+
+    #[test]
+    fn the_first_hint_stays_the_only_one() {
+        let failed: Result<(), _> = Err(anyhow!("no space"));
+        let error = failed.hint("free some").context("write").hint("try again").unwrap_err();
+        let expected = ("write: no space".to_owned(), Some("free some".to_owned()));
+        assert_eq!(describe(&error), expected);
+    }
+
+    #[test]
+    fn a_full_disk_has_a_hint_of_its_own() {
+        let hint = |error: anyhow::Error| {
+            describe(&Err::<(), _>(error).hint_if_full("free some").unwrap_err()).1
+        };
+        let failed = io::Error::from_raw_os_error;
+        let full = RedoCopyError::Write(Arc::new(failed(libc::ENOSPC)));
+        assert_eq!(hint(anyhow::Error::new(full).context("copy")).as_deref(), Some("free some"));
+        assert_eq!(hint(failed(libc::EDQUOT).into()).as_deref(), Some("free some"));
+        assert_eq!(hint(failed(libc::EIO).into()), None);
     }
 
     #[test]

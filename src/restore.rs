@@ -15,16 +15,20 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use indicatif::HumanBytes;
 use rustix::fs::Access;
 
 use self::plan::Plan;
 use self::transfer::Owner;
+use crate::hint::WithHint;
 use crate::metadata::incomplete;
 use crate::metadata::{BackupType, Checkpoints};
 use crate::options::{RestoreMode, RestoreOptions};
 use crate::report::Report;
+
+/// What to do about a full disk.
+const NO_SPACE: &str = "make space on the file system of the data directory, then restore again";
 
 /// Restores a backup.
 ///
@@ -45,7 +49,7 @@ pub fn run(options: &RestoreOptions, report: &Report) -> anyhow::Result<()> {
     let owner = future_owner(options, report)?;
     check_targets(&plan)?;
     check_space(&plan, options.mode)?;
-    transfer::run(&plan, options, owner, report)?;
+    transfer::run(&plan, options, owner, report).hint_if_full(NO_SPACE)?;
     if owner.is_none() && is_root() {
         report.say(format_args!(
             "The restored files belong to root. Hint: chown -R mysql:mysql {}",
@@ -185,14 +189,16 @@ fn check_space(plan: &Plan, mode: RestoreMode) -> anyhow::Result<()> {
             rustix::fs::statvfs(dir).with_context(|| format!("look at {}", dir.display()))?;
         let blocks = if is_root() { space.f_bfree } else { space.f_bavail };
         let free = blocks.saturating_mul(space.f_frsize);
-        ensure!(
-            need <= free,
-            "not enough space on the file system of {}: {} are needed, {} are free; nothing was \
-             written",
-            dir.display(),
-            HumanBytes(need),
-            HumanBytes(free)
-        );
+        if need > free {
+            return Err(anyhow!(
+                "not enough space on the file system of {}: {} are needed, {} are free; nothing \
+                 was written",
+                dir.display(),
+                HumanBytes(need),
+                HumanBytes(free)
+            ))
+            .hint(NO_SPACE);
+        }
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -153,82 +152,6 @@ fn a_target_that_cannot_be_written_is_named() {
         outcome.expect_failure(&[target.to_str().unwrap()]);
     }
     assert_eq!(fs::metadata(&file).unwrap().len(), 0);
-}
-
-#[test]
-fn a_full_target_fails_the_backup() {
-    let server = TestServer::start(&[]);
-    create_tables(&server);
-    let target = server.dir().join("tiny");
-    fs::create_dir(&target).unwrap();
-    let outcome = run(&mut in_tiny_folder(
-        &target,
-        4,
-        &Tool::Ours.backup_command(&server, &target.join("backup"), &[]),
-    ));
-    outcome.expect_failure(&["No space left on device", target.to_str().unwrap()]);
-    // The server is free again.
-    server.execute("CREATE TABLE test.t (id INT)");
-}
-
-#[test]
-fn a_full_disk_fails_the_preparation_which_can_be_repeated() {
-    let server = TestServer::start(&[]);
-    create_tables(&server);
-    let load = Workload::start(&server, 3, 2);
-    load.wait_for(1000);
-    let backup = server.dir().join("backup");
-    Tool::Reference(Series::V10_11).backup(&server, &backup, &[]);
-    load.stop();
-    let folder = server.dir().join("tiny");
-    fs::create_dir(&folder).unwrap();
-    let du = Command::new("du").args(["-sm", "--apparent-size"]).arg(&backup).output().unwrap();
-    let mib: u64 =
-        String::from_utf8(du.stdout).unwrap().split('\t').next().unwrap().parse().unwrap();
-
-    // Just enough for the files, and nothing for what the preparation adds. It may succeed by
-    // needing nothing, but it must not call a failure a success.
-    let copy = folder.join("copy");
-    let kept = server.dir().join("kept");
-    let prepare = Tool::Ours.prepare_command(&copy, &["--use-memory=8M"]);
-    let script = format!(
-        "cp -a {backup} {copy}; status=0; {prepare} || status=$?; cp -a {copy} {kept}; exit $status",
-        backup = backup.display(),
-        copy = copy.display(),
-        prepare = quoted(&prepare),
-        kept = kept.display(),
-    );
-    let mut shell = Command::new("sh");
-    shell.args(["-euc", &script]);
-    let outcome = run(&mut in_tiny_folder(&folder, mib + 2, &shell));
-    if outcome.status.success() {
-        outcome.expect_success();
-    } else {
-        outcome.expect_failure(&["No space left on device"]);
-    }
-
-    // With more space, the same backup comes to the same end as if nothing had happened.
-    Tool::Ours.prepare(&kept, &[]);
-    Tool::Ours.prepare(&backup, &[]);
-    assert_same_files(&backup, &kept, Allowed::Nothing);
-}
-
-/// Runs a command that sees a file system of `mib` MiB at `folder`; nobody else sees it.
-fn in_tiny_folder(folder: &Path, mib: u64, inner: &Command) -> Command {
-    let mut command = Command::new("unshare");
-    if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let script =
-        format!("mount -t tmpfs -o size={mib}M none {}; {}", folder.display(), quoted(inner));
-    command.args(["--mount", "--propagation=private", "sh", "-euc", &script]);
-    command
-}
-
-fn quoted(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let quoted = words.map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''")));
-    quoted.collect::<Vec<_>>().join(" ")
 }
 
 #[test]

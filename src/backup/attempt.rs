@@ -16,8 +16,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
+use super::target;
 use crate::hint::{self, WithHint};
-use crate::metadata::incomplete::IncompleteMark;
+use crate::metadata::incomplete::{self, IncompleteMark};
 use crate::options::BackupOptions;
 use crate::report::Report;
 
@@ -55,10 +56,14 @@ impl Attempt {
         started: DateTime<Local>,
         report: &Report,
     ) -> anyhow::Result<Self> {
-        let target = &options.target_dir;
+        let dir = &options.target_dir;
         let command = format!("{} {}", options.tool_name, options.tool_command);
-        let mark = IncompleteMark::place(target, started, &command)
-            .with_context(|| format!("mark {} as an incomplete backup", target.display()))
+        let mark = IncompleteMark::place(dir, started, &command)
+            .with_context(|| {
+                let dir = dir.display();
+                format!("mark {dir} as an incomplete backup by the file {}", incomplete::NAME)
+            })
+            .hint_if_full(target::NO_SPACE)
             .hint("the target directory must be writable, and no other backup may use it")?;
         let shared = Arc::new(Shared { state: AtomicU8::new(RUNNING), mark });
         let ignored = ignored_signals();

@@ -32,6 +32,7 @@ use super::plan::{self, Plan, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::stages::{self, Stages};
 use super::target;
+use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks;
 use crate::options::BackupOptions;
@@ -70,8 +71,11 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
     let result = back_up(options, report, &facts, &sink, session, started);
-    let target = options.target_dir.display();
-    attempt.end(result).with_context(|| format!("the backup in {target} is not complete"))
+    let dir = options.target_dir.display();
+    attempt
+        .end(result)
+        .with_context(|| format!("the backup in {dir} is not complete"))
+        .hint_if_full(target::NO_SPACE)
 }
 
 fn back_up(

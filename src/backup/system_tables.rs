@@ -83,11 +83,14 @@ impl<'a> SystemTables<'a> {
     ///
     /// As [`copy`](Self::copy).
     pub fn update(&mut self) -> anyhow::Result<()> {
-        let files: Vec<std::sync::Mutex<&mut ChangingFile>> =
-            self.files.values_mut().map(std::sync::Mutex::new).collect();
-        in_threads(self.threads, &files, |_, file| {
+        let files = self.files.iter_mut();
+        let files: Vec<_> =
+            files.map(|(target, file)| (target.display(), std::sync::Mutex::new(file))).collect();
+        in_threads(self.threads, &files, |_, (target, file)| {
             let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            file.update().with_context(|| format!("copy {}", file.path.display()))
+            let updated = file.update();
+            updated
+                .with_context(|| format!("copy {} to {target} in the backup", file.path.display()))
         })
     }
 }

@@ -20,6 +20,10 @@ use crate::options::BackupOptions;
 use crate::report::Report;
 use crate::sink::{LocalDir, Sink};
 
+/// What to do about a full disk.
+pub const NO_SPACE: &str = "make space on the file system of --target-dir or choose another one, \
+     remove what this backup left in the directory, and take the backup again";
+
 /// Files by which a directory is known to hold a backup, or a server's data, already.
 const TAKEN: [&str; 7] = [
     "ib_logfile0",
@@ -103,6 +107,7 @@ pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<Loca
     }
     LocalDir::create(target)
         .with_context(|| format!("create the target directory {}", target.display()))
+        .hint_if_full(NO_SPACE)
         .hint("the parent of --target-dir must exist and be writable")
 }
 
@@ -147,6 +152,7 @@ impl Metadata<'_> {
         let names = MetadataNames::for_version(version.major, version.minor);
         let target = self.options.target_dir.display();
         report.say(format_args!("Backup created in directory '{target}/'"));
+        hooks::reach("before-metadata");
         if let Some(binlog) = self.binlog {
             let words = metadata::binlog_in_words(binlog);
             report.say(format_args!("MySQL binlog position: {words}"));

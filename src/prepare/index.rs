@@ -15,6 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use innodb::{Lsn, PageId};
 use redo::mtr::{Mtr, Run, RunKind};
@@ -215,7 +216,8 @@ pub(super) fn build<R>(
                     Some(file) => file,
                     None => file.insert(spill()?),
                 };
-                file.write_all_at(entries.as_bytes(), *end)?;
+                file.write_all_at(entries.as_bytes(), *end)
+                    .context("write the temporary file with the index of the redo log")?;
                 let start = *end;
                 *end += size as u64;
                 let range = start..*end;

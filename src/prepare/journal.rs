@@ -133,6 +133,7 @@ fn low_u16(value: usize) -> [u8; 2] {
 /// The journal being written.
 pub(super) struct Journal {
     file: File,
+    path: PathBuf,
     end: u64,
 }
 
@@ -153,10 +154,11 @@ impl Journal {
             .open(&path)
             .with_context(|| format!("create {}", path.display()))?;
         let header = [MAGIC, id.first_lsn.0.to_be_bytes(), id.end.0.to_be_bytes()].concat();
-        storage.write_at(&file, &header, 0).context("write the journal")?;
-        storage.sync(&file).context("sync the journal")?;
+        let mut journal = Self { file, path, end: 0 };
+        journal.append(&header, storage)?;
+        journal.sync(storage)?;
         storage.sync_dir(dir).with_context(|| format!("sync {}", dir.display()))?;
-        Ok(Self { file, end: HEADER_LEN as u64 })
+        Ok(journal)
     }
 
     /// Bytes stored.
@@ -183,15 +185,21 @@ impl Journal {
             let (len, crc) = rest.split_at_mut(8);
             len.copy_from_slice(&(bytes.len() as u64).to_be_bytes());
             crc.copy_from_slice(&crc32c::crc32c(bytes).to_be_bytes());
-            storage.write_at(&self.file, &header, self.end).context("write the journal")?;
-            self.end += header.len() as u64;
-            storage.write_at(&self.file, bytes, self.end).context("write the journal")?;
-            self.end += bytes.len() as u64;
+            self.append(&header, storage)?;
+            self.append(bytes, storage)?;
         }
-        if self.end > start {
-            storage.sync(&self.file).context("sync the journal")?;
-        }
+        if self.end > start { self.sync(storage) } else { Ok(()) }
+    }
+
+    fn append(&mut self, bytes: &[u8], storage: &dyn Storage) -> anyhow::Result<()> {
+        let written = storage.write_at(&self.file, bytes, self.end);
+        written.with_context(|| format!("write {}", self.path.display()))?;
+        self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    fn sync(&self, storage: &dyn Storage) -> anyhow::Result<()> {
+        storage.sync(&self.file).with_context(|| format!("sync {}", self.path.display()))
     }
 
     /// Forgets everything stored: all pages of it are durable in their files.
@@ -201,8 +209,9 @@ impl Journal {
     /// What the system reports.
     pub(super) fn restart(&mut self, storage: &dyn Storage) -> anyhow::Result<()> {
         self.end = HEADER_LEN as u64;
-        storage.set_len(&self.file, self.end).context("cut the journal")?;
-        storage.sync(&self.file).context("sync the journal")
+        let cut = storage.set_len(&self.file, self.end);
+        cut.with_context(|| format!("cut {}", self.path.display()))?;
+        self.sync(storage)
     }
 }
 

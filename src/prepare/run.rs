@@ -32,6 +32,7 @@ use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
 use super::{binlog, index, scan};
 use crate::durable::FileSystem;
+use crate::hint::WithHint;
 use crate::hints;
 use crate::mapped::Mapped;
 use crate::metadata::checkpoints::Found;
@@ -54,7 +55,10 @@ const RESERVED_FILES: u64 = 64;
 /// A directory that is no full backup, damaged files, an incomplete log; what the system reports.
 /// Nothing was changed unless the message says otherwise, and a repetition can finish the work.
 pub fn run(options: &PrepareOptions, report: &Report) -> anyhow::Result<()> {
-    run_on(options, report, &Disk)
+    run_on(options, report, &Disk).hint_if_full(
+        "make space on the file system of --target-dir and run --prepare again: it goes on with \
+         the same backup",
+    )
 }
 
 /// [`run`] with changes through `storage`.

@@ -31,7 +31,7 @@ pub enum RedoCopyError {
         source: HeaderError,
     },
     /// The destination does not take the copy.
-    #[error("cannot write the copy of the redo log")]
+    #[error("cannot write ib_logfile0, the copy of the redo log, to the backup")]
     Write(#[source] Arc<io::Error>),
     /// The thread could not be started.
     #[error("cannot start the thread that copies the redo log")]
