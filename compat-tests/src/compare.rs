@@ -77,17 +77,17 @@ impl State {
 }
 
 /// The statement that computes a checksum of all rows of a table. That of the server for such a
-/// purpose takes anything for the values of virtual columns.
+/// purpose takes anything for the values of generated columns, even of stored ones.
 fn checksum_query(connection: &mut Conn, name: &str) -> String {
     let columns = rows(
         connection,
         &format!(
-            "SELECT CONCAT('QUOTE(`', column_name, '`)'), extra LIKE '%VIRTUAL%' \
+            "SELECT CONCAT('QUOTE(`', column_name, '`)'), extra LIKE '%GENERATED%' \
              FROM information_schema.columns \
              WHERE CONCAT('`', table_schema, '`.`', table_name, '`') = '{name}'"
         ),
     );
-    if columns.iter().all(|column| column.last().is_some_and(|is_virtual| is_virtual == "0")) {
+    if columns.iter().all(|column| column.last().is_some_and(|is_generated| is_generated == "0")) {
         return format!("CHECKSUM TABLE {name} EXTENDED");
     }
     let columns: Vec<String> = columns.into_iter().filter_map(|c| c.into_iter().next()).collect();
