@@ -257,24 +257,38 @@ fn check_len(file: &File, len: u64) -> io::Result<()> {
 }
 
 /// Where the next data is, from `at` on; `None` if there is none. A file system that knows of no
-/// holes says `at`.
+/// holes, or whose word is not to be trusted, says `at`.
 ///
 /// # Errors
 ///
 /// Those of `lseek`.
 pub fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(data) => Ok(Some(data)),
-        Err(Errno::NXIO) => Ok(None),
-        Err(Errno::INVAL | Errno::NOTSUP) => Ok(Some(at)),
-        Err(error) => Err(error.into()),
-    }
+    let found = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Some(data),
+        Err(Errno::NXIO) => None,
+        Err(Errno::INVAL | Errno::NOTSUP) => Some(at),
+        Err(error) => return Err(error.into()),
+    };
+    if found == Some(at) || tells_holes(file) { Ok(found) } else { Ok(Some(at)) }
+}
+
+/// Whether a hole that the file system reports holds zeros for certain. ZFS has reported data that
+/// was just written as a hole (`OpenZFS` issue 15526), and zeros are valid pages. Of other file
+/// systems not enough is known; there, zeros are read like anything else.
+fn tells_holes(file: &File) -> bool {
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|found| {
+        u64::try_from(found.f_type).is_ok_and(|kind| [EXT4, XFS, BTRFS, TMPFS].contains(&kind))
+    })
 }
 
 /// Where the next hole is, from `at` on; the end of the file at the latest.
 fn next_hole(file: &File, at: u64) -> io::Result<u64> {
     match rustix::fs::seek(file, SeekFrom::Hole(at)) {
-        Ok(hole) => Ok(hole),
+        Ok(hole) => Ok(if tells_holes(file) { hole } else { u64::MAX }),
         Err(Errno::NXIO) => Ok(at),
         Err(Errno::INVAL | Errno::NOTSUP) => Ok(u64::MAX),
         Err(error) => Err(error.into()),
