@@ -8,7 +8,7 @@ use std::path::Path;
 
 use compat_tests::compare::{State, check_tables, replay_binlog};
 use compat_tests::installation::Series;
-use compat_tests::server::{TestServer, wait_until};
+use compat_tests::server::{TestServer, copy_tree, wait_until};
 use compat_tests::tool::{Running, Tool, run};
 use mysql::prelude::Queryable as _;
 
@@ -293,4 +293,17 @@ fn what_the_server_lacks_is_named() {
     ] {
         assert!(said.contains(words), "no {words:?}: {said}");
     }
+}
+
+#[test]
+fn rows_of_rocksdb_without_the_engine_are_not_passed_over() {
+    let mut with = TestServer::start(&ROCKSDB);
+    with.execute("CREATE TABLE test.rocks (id INT PRIMARY KEY) ENGINE=ROCKSDB");
+    with.shutdown();
+    let mut without = TestServer::prepare(Series::V10_11, &[]);
+    copy_tree(&with.datadir(), &without.datadir());
+    without.launch();
+    let backup = without.dir().join("backup");
+    run(&mut Tool::Ours.backup_command(&without, &backup, &[]))
+        .expect_failure(&["test.rocks", "INSTALL SONAME"]);
 }

@@ -174,6 +174,12 @@ impl ServerFacts {
         self.rocksdb_datadir.as_deref().filter(|_| self.has_engine("ROCKSDB"))
     }
 
+    /// Whether there are files of `MyRocks` in the data directory, whether the server runs that
+    /// engine or not.
+    pub fn has_rocksdb_folder(&self) -> bool {
+        self.datadir.join(ROCKSDB_FOLDER).is_dir()
+    }
+
     /// A plugin in use whose data cannot be backed up.
     pub fn unsupported_plugin(&self) -> Option<&str> {
         self.plugins.first().map(String::as_str)

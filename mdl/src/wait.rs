@@ -67,12 +67,12 @@ impl<'a> Watch<'a> {
         Self::new(session, Vec::new(), Box::new(|_, _, _| ControlFlow::Continue(())))
     }
 
-    fn holders(&mut self, waiting: u32) -> Holders {
+    /// `None` where the server does not answer, which is noticed by those who need it.
+    fn holders(&mut self, waiting: u32) -> Option<Holders> {
         self.own.push(waiting);
         let holders = Holders::read(self.session, &self.own);
         self.own.pop();
-        // A server that does not answer is noticed by those who need it.
-        holders.unwrap_or_default()
+        holders.ok()
     }
 
     fn notify(&mut self, wait: &Wait<'_>, notice: Notice<'_>) -> ControlFlow<()> {
@@ -125,7 +125,7 @@ pub(crate) fn acquire(
             Err(error) if error.code() == Some(ER_LOCK_WAIT_TIMEOUT) => {}
             other => return other.map(drop),
         }
-        let holders = watch.holders(session.connection_id());
+        let holders = watch.holders(session.connection_id()).unwrap_or_default();
         let waited = begun.elapsed();
         if patience.is_some_and(|patience| waited >= patience) {
             return Err(SessionError::lock_timeout(sql, waited, holders));
@@ -154,7 +154,8 @@ fn pause(
         std::thread::sleep(TICK);
         let wait = Wait { waited: wait.waited + begun.elapsed(), ..*wait };
         watch.notify(&wait, Notice::Waiting)?;
-        let now = watch.holders(session.connection_id());
+        // Unknown holders are as good as those who hold on.
+        let Some(now) = watch.holders(session.connection_id()) else { continue };
         let same = |old: &crate::holders::Holder| {
             now.sessions.iter().any(|new| (new.id, new.query_id) == (old.id, old.query_id))
         };

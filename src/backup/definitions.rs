@@ -9,12 +9,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use mdl::facts::ServerFacts;
 use mdl::filename;
 use mdl::frm::{self, Definition, Engine, FrmError};
 
 use super::plan::Plan;
+use crate::hint::WithHint;
 use crate::report::Report;
 
 /// Names of tables that a message shows at most.
@@ -120,9 +121,33 @@ impl Definitions {
         Ok(())
     }
 
-    /// Tells of tables whose rows are not in files of the data directory, by engine.
-    pub fn report_engines(&self, report: &Report) {
+    /// Tells of tables whose rows are not in files of the data directory, and of those whose
+    /// engine the server does not run, so that nobody can tell where their rows are.
+    ///
+    /// # Errors
+    ///
+    /// Tables of `MyRocks`, whose rows lie there but cannot be had without the server.
+    pub fn report_engines(&self, facts: &ServerFacts, report: &Report) -> anyhow::Result<()> {
         for (engine, tables) in self.tables_by_engine() {
+            let is_foreign = match &engine {
+                Engine::RocksDb | Engine::Mroonga | Engine::Connect => true,
+                Engine::Other(name) => !is_known(name),
+                _ => false,
+            };
+            if is_foreign && !facts.has_engine(engine.name()) {
+                let counted = counted(tables.len(), engine.name());
+                let shown = shown(&tables);
+                if engine == Engine::RocksDb && facts.has_rocksdb_folder() {
+                    return Err(anyhow!("the rows of {counted} cannot be saved: {shown}")).hint(
+                        "the server does not run MyRocks; load the plugin (INSTALL SONAME \
+                         'ha_rocksdb') or drop the tables",
+                    );
+                }
+                report.say(format_args!(
+                    "Warning: the server does not run the engine of {counted}, of which the \
+                     backup may hold the definition alone: {shown}"
+                ));
+            }
             let Some(place) = rows_elsewhere(&engine) else { continue };
             report.say(format_args!(
                 "Note: of {} the backup holds the definition alone, as the rows {place}: {}",
@@ -130,6 +155,7 @@ impl Definitions {
                 shown(&tables)
             ));
         }
+        Ok(())
     }
 
     /// Tables by engine, in the form in which SQL names them.

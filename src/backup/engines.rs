@@ -244,7 +244,7 @@ impl<'a> OtherEngines<'a> {
         };
         let definitions = self.files.definitions();
         definitions.refuse_unknown_engines(self.facts)?;
-        definitions.report_engines(self.report);
+        definitions.report_engines(self.facts, self.report)?;
         definitions.check(plan, has, self.report)
     }
 }

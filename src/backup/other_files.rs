@@ -23,6 +23,8 @@ use crate::sink::{self, Sink};
 
 /// Bytes read and written at a time.
 const UNIT: usize = 1 << 20;
+/// Bytes read of a small file.
+const SMALL_UNIT: usize = 16 << 10;
 /// File times advance in steps of at most this: a file changed so shortly before it was copied
 /// may have changed once more without another time.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
@@ -128,8 +130,9 @@ impl<'a> FileCopy<'a> {
         let out = sink::create_or_replace(self.sink, &file.target);
         let target = file.target.display();
         let out = out.with_context(|| format!("create {target} in the backup"))?;
-        // One byte more than there is: the end is seen with the first reading.
-        let unit = usize::try_from(identity.size + 1).unwrap_or(UNIT).min(UNIT);
+        // One byte more than there is: the end is seen with the first reading. No less than this,
+        // because the file may just begin to grow.
+        let unit = usize::try_from(identity.size + 1).unwrap_or(UNIT).clamp(SMALL_UNIT, UNIT);
         let mut buffer = vec![0; unit];
         let mut offset = 0;
         loop {

@@ -206,12 +206,14 @@ impl Queue {
 
     /// Whether a table's file became another one's meanwhile, which is remembered.
     pub fn note_replaced(&self, file: &OpenFile) -> bool {
-        let (SourceKind::Table(_), Some(context)) = (&file.source.kind, &file.context) else {
-            return false;
+        let id = match (&file.source.kind, &file.context) {
+            (SourceKind::New { id, .. }, None) => *id,
+            (SourceKind::Table(_) | SourceKind::New { .. }, Some(context)) => context.space_id(),
+            _ => return false,
         };
-        let is_replaced = file.is_replaced(context.space_id());
+        let is_replaced = file.is_replaced(id);
         if is_replaced {
-            lock(&self.state).copied.replaced.insert(context.space_id());
+            lock(&self.state).copied.replaced.insert(id);
         }
         is_replaced
     }
