@@ -56,7 +56,11 @@ impl HookedBackup {
         let reached = self.reached(point);
         wait_until(&format!("the point {point}"), || {
             let ended = self.tool.child().try_wait().expect("ask for the tool's state");
-            assert!(reached.exists() || ended.is_none(), "the tool ended before {point}");
+            assert!(
+                reached.exists() || ended.is_none(),
+                "the tool ended before {point}:\n{}",
+                self.tool.said()
+            );
             reached.exists()
         });
     }
