@@ -57,6 +57,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 const BLOCK: u64 = 4096;
 /// A stall this long is examined, and again after the same time.
 const EXAMINE_AFTER: Duration = Duration::from_millis(20);
+/// How long the rest of a log that the server has replaced may take to settle.
+const REPLACED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The state of the thread.
 pub(super) struct Follower<W> {
@@ -220,7 +222,17 @@ impl<W: Write> Follower<W> {
         let mut stall =
             self.stall.take().unwrap_or(Stall { since: now, examined: now, suspicion: None });
         match stall.suspicion {
-            Some(Suspicion::Replaced) => return self.switch(),
+            Some(Suspicion::Replaced) => match self.switch() {
+                // The last of the old file counts once it has settled, like every end of a log.
+                Err(RedoCopyError::Replaced { .. })
+                    if now.duration_since(stall.since) < REPLACED_PATIENCE =>
+                {
+                    self.shared.wait_for_change(POLL);
+                    self.stall = Some(stall);
+                    return Ok(());
+                }
+                result => return result,
+            },
             Some(Suspicion::Overrun(checkpoint)) => {
                 return Err(self.shared.overrun(self.position, checkpoint.end_lsn));
             }
