@@ -53,7 +53,8 @@ pub struct OtherEngines<'a> {
 }
 
 impl<'a> OtherEngines<'a> {
-    /// Copies to `sink` as long as `check` finds nothing. Waits until no other backup has a checkpoint of `MyRocks`.
+    /// Copies to `sink` as long as `check` finds nothing. Waits until no other backup has a
+    /// checkpoint of `MyRocks`.
     ///
     /// # Errors
     ///

@@ -374,7 +374,8 @@ impl Backup<'_> {
     }
 
     /// Has the redo log and the binary log written out now, because what is left of that the
-    /// server does with every commit waiting. Only a matter of speed: failures do not matter.
+    /// server does with every commit waiting. Only a matter of speed, but a server that cannot
+    /// flush its log now will not do so then: that fails the backup.
     fn write_out_logs(&self, session: &mut Session) -> anyhow::Result<()> {
         session.execute("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS").context("flush the redo log")?;
         let Ok(Some(position)) = mdl::position::binlog(session) else { return Ok(()) };

@@ -182,7 +182,8 @@ impl SinkFile for LocalFile {
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {
-        // Nothing was there before, so the file ends where the last byte was written.
+        // Nothing was there before: the file ends where the last byte was written, or, if it was
+        // cut meanwhile, at that place again once that many bytes are written.
         if self.len.load(Ordering::Relaxed) == len { Ok(()) } else { self.file.set_len(len) }
     }
 }
