@@ -114,7 +114,8 @@ fn others_go_on(series: Series, options: &[&str], sql: &str, lock: &str, others:
     tables(&source);
     let statement = Statement::start(&source, sql);
     let mut tool = start(&source, options);
-    wait_for_process(&source, &format!("info LIKE '{lock}%'"));
+    // Only a lock that is waited for holds up others, until it is given up.
+    wait_for_process(&source, &format!("info LIKE '{lock}%' AND state LIKE 'Waiting%'"));
     for sql in others {
         let begun = Instant::now();
         source.execute(sql);
