@@ -113,11 +113,16 @@ fn percent(number: u64) -> u64 {
 
 /// Writes all changed pages, so that the checkpoint is at the end of the log.
 fn flush_pages(server: &TestServer) {
+    // By default 200 pages a second, which takes minutes.
+    server.execute("SET GLOBAL innodb_io_capacity_max = 40000");
+    server.execute("SET GLOBAL innodb_io_capacity = 20000");
     server.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0");
     while status(server, "Innodb_buffer_pool_pages_dirty") > 0 {
         thread::sleep(POLL);
     }
     server.execute("SET GLOBAL innodb_max_dirty_pages_pct = 99.9");
+    server.execute("SET GLOBAL innodb_io_capacity = DEFAULT");
+    server.execute("SET GLOBAL innodb_io_capacity_max = DEFAULT");
     server.execute("SET GLOBAL innodb_log_checkpoint_now = 1");
 }
 
