@@ -111,7 +111,7 @@ pub fn parse(arguments: &[OsString], environment: &Environment) -> Invocation {
     Invocation { program, warnings, action }
 }
 
-/// Finds the passwords on the command line. Reads no file: it could be a pipe, which can be read
+/// Finds the passwords and other secrets on the command line. Reads no file: it could be a pipe, which can be read
 /// only once.
 pub fn secrets(arguments: &[OsString], environment: &Environment) -> Vec<Secret> {
     let mut parser = Parser::new(arguments, environment);
@@ -236,16 +236,14 @@ impl<'a> Parser<'a> {
         if known.autoset {
             return self.assign(&known, Origin::CommandLine);
         }
-        let is_password = known.spec.name == "password";
         if known.spec.argument == Argument::Required && matches!(known.given, Given::Nothing) {
             let name = format!("--{}", known.spec.name);
             match self.next_word(known.spec, &name, at)? {
                 Some(word) => known.given = Given::Text(word),
                 None => return Ok(()),
             }
-        } else if let (true, Given::Text(password)) = (is_password, known.given) {
-            let len = self.arguments.get(*at - 1).map_or(0, |word| word.len());
-            self.hide(*at - 1, len - password.len());
+        } else if let Given::Text(value) = known.given {
+            self.hide_value(known.spec, *at - 1, value);
         }
         self.assign(&known, Origin::CommandLine)
     }
@@ -278,10 +276,9 @@ impl<'a> Parser<'a> {
             }
             let joined = bytes.get(offset + 1..).unwrap_or_default();
             if !joined.is_empty() {
-                if spec.name == "password" {
-                    self.hide(*at - 1, offset + 1);
-                }
-                return self.assign_plain(spec, Given::Text(OsStr::from_bytes(joined)));
+                let joined = OsStr::from_bytes(joined);
+                self.hide_value(spec, *at - 1, joined);
+                return self.assign_plain(spec, Given::Text(joined));
             }
             return match self.next_word(spec, &format!("-{letter}"), at)? {
                 Some(word) => self.assign_plain(spec, Given::Text(word)),
@@ -301,15 +298,14 @@ impl<'a> Parser<'a> {
     ) -> Result<Option<&'a OsStr>, UsageError> {
         let word = self.arguments.get(*at);
         if spec.name != "password" {
+            let word = word.ok_or_else(|| UsageError::ArgumentRequired(typed.to_owned()))?;
+            self.hide_value(spec, *at, word);
             *at += 1;
-            return match word {
-                Some(word) => Ok(Some(word)),
-                None => Err(UsageError::ArgumentRequired(typed.to_owned())),
-            };
+            return Ok(Some(word));
         }
         match word {
             Some(word) if word.as_bytes().first() != Some(&b'-') => {
-                self.hide(*at, 0);
+                self.hide_value(spec, *at, word);
                 *at += 1;
                 Ok(Some(word))
             }
@@ -320,10 +316,17 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn hide(&mut self, argument: usize, keep: usize) {
-        self.asked_by = None;
-        if self.arguments.get(argument).is_some_and(|word| word.len() > keep) {
-            self.secrets.push(Secret { argument, keep });
+    /// Notes that `value`, the end of an argument, must not be shown, if it is that of a secret.
+    fn hide_value(&mut self, spec: &Spec, argument: usize, value: &OsStr) {
+        if !spec.is_secret {
+            return;
+        }
+        if spec.name == "password" {
+            self.asked_by = None;
+        }
+        if !value.is_empty() {
+            let len = self.arguments.get(argument).map_or(0, |word| word.len());
+            self.secrets.push(Secret { argument, keep: len.saturating_sub(value.len()) });
         }
     }
 
@@ -335,8 +338,11 @@ impl<'a> Parser<'a> {
             let Long::Known(mut known) = lexer::long(text, Table::Server) else { continue };
             if known.spec.argument == Argument::Required && matches!(known.given, Given::Nothing) {
                 let Some(word) = self.arguments.get(at) else { continue };
+                self.hide_value(known.spec, at, word);
                 at += 1;
                 known.given = Given::Text(word);
+            } else if let Given::Text(value) = known.given {
+                self.hide_value(known.spec, at - 1, value);
             }
             if let Err(error) = self.assign(&known, Origin::ServerArguments) {
                 self.note(error);

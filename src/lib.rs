@@ -8,6 +8,7 @@ pub mod durable;
 pub mod hint;
 mod hints;
 mod hooks;
+pub mod keys_source;
 mod mapped;
 pub mod metadata;
 pub mod names;

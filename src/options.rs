@@ -9,6 +9,8 @@ use mdl::holders::QueryType;
 use mdl::session::ConnectOptions;
 use mdl::stage::LockOptions;
 
+use crate::keys_source::KeyOptions;
+
 /// What to do.
 #[derive(Clone)]
 pub enum Command {
@@ -58,6 +60,8 @@ pub struct BackupOptions {
     pub lock_ddl_per_table: bool,
     /// What to do about queries in the way of a global read lock.
     pub long_queries: LongQueries,
+    /// Variables of the key management.
+    pub keys: KeyOptions,
     /// `--check-privileges`
     pub check_privileges: bool,
     /// `--verbose`
@@ -89,6 +93,8 @@ pub struct PrepareOptions {
     pub parallel: Option<NonZeroUsize>,
     /// Bytes of memory to use; absent: chosen from free memory and log size.
     pub use_memory: Option<u64>,
+    /// Variables of the key management.
+    pub keys: KeyOptions,
     /// Wanted limit of open files.
     pub open_files_limit: Option<u64>,
     /// `--verbose`

@@ -126,6 +126,7 @@ fn variables(table: Table, settings: &Settings) -> String {
         }
         let name = spec.alias_of.unwrap_or(spec.name);
         let value = match settings.value(name) {
+            Value::Text(text) if spec.is_secret && !text.is_empty() => "...".to_owned(),
             Value::Flag(true) => "TRUE".to_owned(),
             Value::Flag(false) => "FALSE".to_owned(),
             Value::Number(number) => number.to_string(),

@@ -15,6 +15,7 @@ use super::table::{Mode, OPTIONS, Support};
 use super::usage_error::UsageError;
 use super::value::{self, Value};
 use super::{Action, Parser, help, secret};
+use crate::keys_source::{self, KeyOptions};
 use crate::options::{
     BackupOptions, Command, LongQueries, PrepareOptions, RestoreMode, RestoreOptions,
 };
@@ -176,6 +177,7 @@ impl Parser<'_> {
                 kill_after: seconds("kill-long-queries-timeout"),
                 kill_type: self.query_type("kill-long-query-type")?,
             },
+            keys: self.keys(Mode::Backup)?,
             check_privileges: self.settings.flag("check-privileges"),
             verbose: self.settings.flag("verbose"),
         })
@@ -220,9 +222,29 @@ impl Parser<'_> {
             target_dir: self.target_dir()?,
             parallel: self.parallel(),
             use_memory: self.settings.number("use-memory"),
+            keys: self.keys(Mode::Prepare)?,
             open_files_limit: self.settings.number("open-files-limit").filter(|limit| *limit > 0),
             verbose: self.settings.flag("verbose"),
         })
+    }
+
+    /// Variables of the key management. A running server tells its own better than its option
+    /// files, but for the token, which it keeps for itself.
+    fn keys(&self, mode: Mode) -> Result<KeyOptions, UsageError> {
+        let mut keys = KeyOptions::default();
+        if let Some(token) = self.environment.variable("VAULT_TOKEN").and_then(|t| t.to_str()) {
+            keys.set(keys_source::VAULT_TOKEN, token.to_owned());
+        }
+        for variable in keys_source::VARIABLES {
+            let name = variable.replace('_', "-");
+            let is_servers = mode == Mode::Backup
+                && variable != keys_source::VAULT_TOKEN
+                && self.settings.origin(&name) == Some(Origin::ServerGroup);
+            if let Some(value) = self.utf8(&name)?.filter(|_| !is_servers) {
+                keys.set(variable, value);
+            }
+        }
+        Ok(keys)
     }
 
     fn restore(&self, tool_name: &str, mode: RestoreMode) -> Result<Command, UsageError> {

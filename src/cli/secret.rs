@@ -1,4 +1,4 @@
-//! Keeping the password out of what `ps` and the backup's metadata show, and asking for it.
+//! Keeping passwords and other secrets out of what `ps` and the backup's metadata show, and asking for it.
 
 use std::env;
 use std::ffi::{OsStr, OsString};

@@ -21,6 +21,8 @@ pub struct Spec {
     pub modes: Modes,
     /// Option whose value this one sets.
     pub alias_of: Option<&'static str>,
+    /// Whether its value must not be shown.
+    pub is_secret: bool,
     /// Sentence for `--help` and the manual page.
     pub help: &'static str,
 }
@@ -163,8 +165,14 @@ impl Spec {
             support: Support::Full,
             modes,
             alias_of: None,
+            is_secret: false,
             help,
         }
+    }
+
+    const fn secret(mut self) -> Self {
+        self.is_secret = true;
+        self
     }
 
     const fn short(mut self, letter: char) -> Self {
@@ -313,7 +321,8 @@ pub static OPTIONS: &[Spec] = &[
         "Password; without a value it is asked for on the terminal. The environment variable \
          MYSQL_PWD serves as well.",
     )
-    .short('p'),
+    .short('p')
+    .secret(),
     text("protocol", BACKUP, "How to connect: tcp or socket."),
     text("socket", BACKUP, "Unix socket to connect to.").short('S'),
     flag_on("ssl", BACKUP, "Use TLS where the server offers it.").optional(),
@@ -604,6 +613,66 @@ pub static OPTIONS: &[Spec] = &[
     count("innodb-compression-level", (0, 9), 6, PREPARE, "No effect.").server().no_effect(),
     text_or("defaults-group", "mysqld", ALL, "Further group of the option files to read.").server(),
     text("plugin-dir", BACKUP_PREPARE, "No effect.").server().no_effect(),
+    // Key managements.
+    text(
+        "file-key-management-filename",
+        BACKUP_PREPARE,
+        "File of the keys of encrypted tables and logs; by default where the server has it.",
+    )
+    .server(),
+    text(
+        "file-key-management-filekey",
+        BACKUP_PREPARE,
+        "Secret with which that file is encrypted, or FILE: and the path of a file that holds it.",
+    )
+    .server()
+    .secret(),
+    text(
+        "file-key-management-encryption-algorithm",
+        BACKUP_PREPARE,
+        "How its keys are used: aes_cbc or aes_ctr.",
+    )
+    .server(),
+    text("file-key-management-digest", BACKUP_PREPARE, "Digest that makes a key of the secret.")
+        .server(),
+    text(
+        "file-key-management-use-pbkdf2",
+        BACKUP_PREPARE,
+        "Number of iterations that make a key of the secret; 0: the digest alone.",
+    )
+    .server(),
+    text(
+        "hashicorp-key-management-vault-url",
+        BACKUP_PREPARE,
+        "Where a Vault server has the keys: https://HOST:PORT/v1/MOUNT; by default as the server.",
+    )
+    .server(),
+    text(
+        "hashicorp-key-management-token",
+        BACKUP_PREPARE,
+        "Token for the Vault server. The environment variable VAULT_TOKEN serves as well.",
+    )
+    .server()
+    .secret(),
+    text(
+        "hashicorp-key-management-vault-ca",
+        BACKUP_PREPARE,
+        "File of certificate authorities for the Vault server, PEM.",
+    )
+    .server(),
+    text(
+        "hashicorp-key-management-timeout",
+        BACKUP_PREPARE,
+        "Seconds to wait for the Vault server.",
+    )
+    .server(),
+    text(
+        "hashicorp-key-management-max-retries",
+        BACKUP_PREPARE,
+        "How often a request that failed on its way to the Vault server is sent again.",
+    )
+    .server(),
+    // Other options of the server.
     text("aria-log-dir-path", RESTORE, "Directory of Aria's log.").server(),
     count(
         "open-files-limit",

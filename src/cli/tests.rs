@@ -10,6 +10,7 @@ use mdl::stage::{LockKind, LockOptions};
 use proptest::prelude::*;
 
 use super::*;
+use crate::keys_source::KeyOptions;
 use crate::options::{BackupOptions, LongQueries, PrepareOptions, RestoreMode, RestoreOptions};
 
 /// An environment without any option file, whose working directory is `/start`.
@@ -619,6 +620,46 @@ fn passwords_are_found_wherever_they_stand() {
     }
     let words = ["prog", "--backup", "--password=", "--user=x"].map(OsString::from);
     assert!(secrets(&words, &bare()).is_empty());
+}
+
+#[test]
+fn secrets_of_key_managements_are_hidden() {
+    let filekey = "--file-key-management-filekey";
+    let token = "--Hashicorp_Key_Management_Token";
+    for (words, shown) in [
+        (vec![format!("{filekey}=secret")], format!("{filekey}=... --backup")),
+        (vec![token.to_owned(), "secret".to_owned()], format!("{token} ... --backup")),
+    ] {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(backup(&words).tool_command, shown);
+        assert!(matches!(
+            parse_in(&bare(), &[&words[..], &["--help"]].concat()).action,
+            Ok(Action::Help(help)) if !help.contains("secret\n")
+        ));
+    }
+    let words = ["prog", "--backup", "--mysqld-args", filekey, "secret"].map(OsString::from);
+    assert_eq!(secrets(&words, &bare()), [Secret { argument: 4, keep: 0 }]);
+    // A password that is still to be asked for stays so.
+    let words = ["--backup", "-p", "--hashicorp-key-management-token=x"];
+    assert_eq!(refused(&words).0, 5);
+}
+
+#[test]
+fn variables_of_key_managements() {
+    let shown = |options: &KeyOptions| format!("{options:?}");
+    let given = prepare(&["--file-key-management-filename=/keys"]);
+    assert_eq!(shown(&given.keys), "{\"file_key_management_filename\"}");
+    // A running server tells them itself, but for the token.
+    let files = Files::new(
+        "[mysqld]\nfile_key_management_filename=/keys\nloose-hashicorp-key-management-token=x\n",
+    );
+    let given = backup_in(&files.environment, &[]);
+    assert_eq!(shown(&given.keys), "{\"hashicorp_key_management_token\"}");
+    let mut environment = bare();
+    environment.variables.insert("VAULT_TOKEN".to_owned(), "x".into());
+    let given = backup_in(&environment, &["--file-key-management-filename=/keys"]);
+    let expected = "{\"file_key_management_filename\", \"hashicorp_key_management_token\"}";
+    assert_eq!(shown(&given.keys), expected);
 }
 
 #[test]

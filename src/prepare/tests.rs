@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::run::run_on;
 use super::storage::Storage;
 use crate::durable::FileSystem;
+use crate::keys_source::KeyOptions;
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
@@ -46,6 +47,7 @@ fn options(dir: &Path) -> PrepareOptions {
         target_dir: dir.to_owned(),
         parallel: std::num::NonZeroUsize::new(2),
         use_memory: Some(1),
+        keys: KeyOptions::default(),
         open_files_limit: None,
         verbose: false,
     }
