@@ -26,7 +26,7 @@ pub enum Need {
 const OWN_RELEASE: &str = "bookworm";
 
 /// Debian releases whose servers are installed into trees of their own.
-const OTHER_RELEASES: [&str; 1] = ["trixie"];
+const OTHER_RELEASES: [&str; 2] = ["bullseye", "trixie"];
 
 /// The server, mariadb-backup, and the engines that come as packages of their own.
 const SERVER_PACKAGES: [&str; 8] = [
