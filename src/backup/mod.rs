@@ -2,7 +2,8 @@
 //! stands for one moment.
 //!
 //! [`run()`] holds the order of the stages. [`redo_copy`] follows the live redo log, [`plan`] says
-//! what there is to copy, [`copy`] copies pages, [`engines`] everything else, [`spaces`] finds out which tables were created, renamed or dropped meanwhile.
+//! what there is to copy, [`copy`] copies pages, [`engines`] everything else, [`spaces`] finds out
+//! which tables were created, renamed or dropped meanwhile.
 
 pub mod aria_files;
 mod attempt;
@@ -20,6 +21,7 @@ mod run;
 pub mod source_file;
 pub mod spaces;
 pub mod stages;
+mod sync;
 pub mod system_tables;
 mod target;
 

@@ -1,4 +1,4 @@
-//! Watches the server's logs while files are copied: how far the redo log is ahead of its copy,
+//! Watches the server's logs until DDL is blocked: how far the redo log is ahead of its copy,
 //! for the progress line and for an early warning; what the redo log says about files; which new
 //! files Aria's log gets, to hold them before they can be removed.
 

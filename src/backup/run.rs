@@ -31,6 +31,7 @@ use super::monitor::Monitor;
 use super::plan::{self, Plan, is_written_under_locks};
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::stages::{self, Stages};
+use super::sync;
 use super::target;
 use crate::hint::WithHint;
 use crate::hints;
@@ -103,23 +104,24 @@ fn back_up(
     hooks::reach("before-listing");
     let plan = Plan::discover(facts)?;
     hooks::reach("after-listing");
-    let mut copied = work.watching(&aria_log, &logged, || {
-        engines.create_databases(&plan)?;
-        let mut copied = work.copy_tablespaces(&plan)?;
-        hooks::reach("after-tablespaces");
-        engines.copy_online(&plan)?;
-        work.catch_up(&mut session)?;
-        copied = work.copy_new_tables(&plan, &logged, copied)?;
-        Ok(copied)
+    let (stage, mut copied) = work.watching(&aria_log, &logged, || {
+        let (stage, copied) = sync::syncing(sink, || {
+            engines.create_databases(&plan)?;
+            let mut copied = work.copy_tablespaces(&plan)?;
+            hooks::reach("after-tablespaces");
+            engines.copy_online(&plan)?;
+            work.catch_up(&mut session)?;
+            copied = work.copy_new_tables(&plan, &logged, copied)?;
+
+            work.catch_up(&mut session)?;
+            let stage = stages.flush(stage, &work.log, &mut session)?;
+            hooks::reach("in-flush");
+            engines.copy_idle(&mut session, &plan)?;
+            Ok((stage, copied))
+        })?;
+        hooks::reach("before-block-ddl");
+        Ok((stages.block_ddl(stage, &work.log, &mut session)?, copied))
     })?;
-
-    work.catch_up(&mut session)?;
-    let stage = stages.flush(stage, &work.log, &mut session)?;
-    hooks::reach("in-flush");
-    engines.copy_idle(&mut session, &plan)?;
-    hooks::reach("before-block-ddl");
-
-    let stage = stages.block_ddl(stage, &work.log, &mut session)?;
     hooks::reach("in-block-ddl");
     let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
@@ -173,7 +175,7 @@ impl Backup<'_> {
         Ok(stages::check(&self.locks)?)
     }
 
-    /// Does `work` while another thread watches the server's logs.
+    /// Does `work`, up to the lock that blocks DDL, while another thread watches the server's logs.
     fn watching<T>(
         &self,
         aria_log: &Mutex<LogWatch>,

@@ -65,6 +65,14 @@ pub trait Sink: Send + Sync {
     /// Whether a file's bytes may come in any order, from several threads.
     fn takes_any_offset(&self) -> bool;
 
+    /// May be called from time to time: brings to stable storage what would make one sync at the
+    /// end hold up others.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
+    fn sync_some(&self) -> io::Result<()>;
+
     /// Returns when everything written so far is on stable storage.
     ///
     /// # Errors
