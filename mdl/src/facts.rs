@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use innodb::page::ChecksumAlgorithm;
 
-use crate::session::{Session, SessionError};
+use crate::session::{Row, Session, SessionError};
 use crate::version::ServerVersion;
 
-/// Plugins that hold data, or keys to data, outside of what is copied.
-const PLUGINS: &str = "SELECT plugin_name FROM information_schema.plugins \
-    WHERE plugin_status = 'ACTIVE' AND (plugin_type = 'ENCRYPTION' OR \
-    plugin_type = 'STORAGE ENGINE' AND plugin_name IN ('TokuDB', 'Columnstore'))";
+/// Storage engines that hold data outside of what is copied.
+const UNSUPPORTED: &str = "SELECT plugin_name FROM information_schema.plugins \
+    WHERE plugin_status = 'ACTIVE' AND plugin_type = 'STORAGE ENGINE' \
+    AND plugin_name IN ('TokuDB', 'Columnstore')";
+
+/// Key managements, and what compresses pages.
+const PAGE_PLUGINS: &str = "SELECT plugin_name, plugin_library, plugin_type = 'ENCRYPTION' \
+    FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND (plugin_type = 'ENCRYPTION' \
+    OR plugin_type = 'DAEMON' AND plugin_name LIKE 'provider\\_%')";
 
 /// Storage engines that the server runs.
 const ENGINES: &str = "SELECT plugin_name FROM information_schema.plugins \
@@ -25,6 +30,44 @@ const ROCKSDB_FOLDER: &str = "#rocksdb";
 
 /// Folder that a file system makes; never a database.
 const LOST_AND_FOUND: &str = "lost+found";
+
+/// Keys with which tablespaces have pages encrypted, and which the server has.
+const KEYS: &str = "SELECT DISTINCT current_key_id \
+    FROM information_schema.innodb_tablespaces_encryption \
+    WHERE encryption_scheme = 1 AND min_key_version > 0 AND current_key_version < 4294967295";
+
+/// The ids of the keys that tablespaces are encrypted with, as far as the server tells: it lists
+/// those that it has opened.
+///
+/// # Errors
+///
+/// [`SessionError`]
+pub fn encryption_keys(session: &mut Session) -> Result<Vec<u32>, SessionError> {
+    let rows = session.query(KEYS)?;
+    Ok(rows.iter().filter_map(|row| row.at(0)?.parse().ok()).collect())
+}
+
+/// A plugin without which pages cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PagePlugin {
+    /// Its name.
+    pub name: String,
+    /// Its library, without folder and extension.
+    pub library: String,
+    /// Its system variables with their values, if it is a key management.
+    pub variables: Option<Vec<(String, String)>>,
+}
+
+impl PagePlugin {
+    /// `row`: name, library, whether it is a key management.
+    fn of(row: &Row<'_>, variables: &Variables) -> Option<Self> {
+        let (name, library) = (row.at(0)?.to_owned(), row.at(1)?);
+        let library = library.rsplit_once('.').map_or(library, |(stem, _)| stem).to_owned();
+        let prefix = format!("{}_", name.to_lowercase());
+        let variables = (row.at(2) == Some("1")).then(|| variables.starting_with(&prefix));
+        Some(Self { name, library, variables })
+    }
+}
 
 /// Settings of a server, as they are while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +94,10 @@ pub struct ServerFacts {
     pub innodb_buffer_pool_filename: String,
     /// Whether the redo log is encrypted.
     pub innodb_encrypt_log: bool,
+    /// Whether tables are encrypted that do not say so, as set: OFF, ON or FORCE.
+    pub innodb_encrypt_tables: String,
+    /// Plugins without which pages cannot be read.
+    pub page_plugins: Vec<PagePlugin>,
     /// Longest time for which the server keeps written log back from the file.
     pub flush_log_at_timeout: Duration,
     /// Whether there is a binary log.
@@ -65,7 +112,7 @@ pub struct ServerFacts {
     aria_log_dir: PathBuf,
     log_bin_basename: Option<PathBuf>,
     ignored_databases: Vec<String>,
-    plugins: Vec<String>,
+    unsupported: Vec<String>,
     engines: Vec<String>,
     /// As set.
     rocksdb_datadir: Option<PathBuf>,
@@ -83,14 +130,19 @@ impl ServerFacts {
             let rows = session.query(sql)?;
             Ok(rows.iter().filter_map(|row| row.at(0)).map(str::to_owned).collect())
         };
-        let (plugins, engines) = (names(PLUGINS)?, names(ENGINES)?);
-        Self::from_variables(&variables, session.version().clone(), plugins, engines)
+        let (unsupported, engines) = (names(UNSUPPORTED)?, names(ENGINES)?);
+        let rows = session.query(PAGE_PLUGINS)?;
+        let plugins = rows.iter().filter_map(|row| PagePlugin::of(&row, &variables)).collect();
+        let mut facts =
+            Self::from_variables(&variables, session.version().clone(), unsupported, engines)?;
+        facts.page_plugins = plugins;
+        Ok(facts)
     }
 
     fn from_variables(
         variables: &Variables,
         version: ServerVersion,
-        plugins: Vec<String>,
+        unsupported: Vec<String>,
         engines: Vec<String>,
     ) -> Result<Self, SessionError> {
         let datadir = PathBuf::from(variables.text("datadir")?);
@@ -107,6 +159,8 @@ impl ServerFacts {
             innodb_compression_level: variables.parse("innodb_compression_level")?,
             innodb_buffer_pool_filename: variables.text("innodb_buffer_pool_filename")?.to_owned(),
             innodb_encrypt_log: variables.is_on("innodb_encrypt_log")?,
+            innodb_encrypt_tables: variables.text("innodb_encrypt_tables")?.to_owned(),
+            page_plugins: Vec::new(),
             flush_log_at_timeout: Duration::from_secs(
                 variables.parse("innodb_flush_log_at_timeout")?,
             ),
@@ -120,7 +174,7 @@ impl ServerFacts {
             log_bin_basename: folder("log_bin_basename").ok(),
             ignored_databases: list.split(',').map(str::to_owned).collect(),
             rocksdb_datadir: variables.text("rocksdb_datadir").ok().map(PathBuf::from),
-            plugins,
+            unsupported,
             engines,
             version,
             datadir,
@@ -182,7 +236,7 @@ impl ServerFacts {
 
     /// A plugin in use whose data cannot be backed up.
     pub fn unsupported_plugin(&self) -> Option<&str> {
-        self.plugins.first().map(String::as_str)
+        self.unsupported.first().map(String::as_str)
     }
 
     /// Whether a path lies in the data directory, by name alone.
@@ -206,6 +260,14 @@ impl Variables {
         self.text(name).map(|value| value == "ON" || value == "1")
     }
 
+    /// In the order of their names, as the server shows them.
+    fn starting_with(&self, prefix: &str) -> Vec<(String, String)> {
+        let found = self.0.iter().filter(|(name, _)| name.starts_with(prefix));
+        let mut found: Vec<_> = found.map(|(name, value)| (name.clone(), value.clone())).collect();
+        found.sort();
+        found
+    }
+
     fn missing(name: &str) -> SessionError {
         SessionError::no_value("SHOW VARIABLES", name)
     }
@@ -226,6 +288,7 @@ mod tests {
         ("innodb_data_file_path", "ibdata1:12M:autoextend"),
         ("innodb_data_home_dir", ""),
         ("innodb_encrypt_log", "OFF"),
+        ("innodb_encrypt_tables", "FORCE"),
         ("innodb_flush_log_at_timeout", "1"),
         ("innodb_log_file_size", "100663296"),
         ("innodb_log_group_home_dir", "./"),

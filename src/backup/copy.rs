@@ -8,15 +8,17 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use innodb::SpaceId;
-use innodb::page::{self, ChecksumAlgorithm, SpaceContext};
+use innodb::encrypted::KeySource;
+use innodb::page::{ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
+use self::page_check::PageCheck;
 use self::queue::{OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
@@ -26,6 +28,7 @@ use crate::hooks;
 use crate::report::Report;
 use crate::sink::{Sink, SinkFile};
 
+mod page_check;
 mod queue;
 
 /// Bytes read, verified and written at a time: small enough to stay in a processor's cache.
@@ -148,6 +151,8 @@ pub struct PageCopy<'a> {
     pub page_size: usize,
     /// Which checksums older files may have.
     pub algorithm: ChecksumAlgorithm,
+    /// The server's keys.
+    pub keys: Option<&'a dyn KeySource>,
     /// `--throttle`
     pub throttle: Option<Throttle>,
     /// `--parallel`
@@ -258,9 +263,6 @@ impl PageCopy<'_> {
             let start = buffer.get_mut(..wanted).context("read buffer too small")?;
             self.read_header(&file, &source, start)?
         };
-        if let Some(header) = &header {
-            check_supported(header, &source.path)?;
-        }
         match (&header, &source.kind) {
             (_, SourceKind::System { .. }) | (None, SourceKind::LateTable { .. }) => {}
             (None, SourceKind::Table(name)) => {
@@ -415,7 +417,7 @@ impl PageCopy<'_> {
             queue.suspect(file, format!("the file ends at byte {}", at + got as u64))?;
         }
         self.verify(queue, file, offset, bytes)?;
-        write_nonzero(&*file.out, offset, bytes)
+        write_nonzero(&*file.out, offset, bytes, file.hole_size())
             .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
         self.report.advance(len);
         queue.count(len);
@@ -433,14 +435,15 @@ impl PageCopy<'_> {
     ) -> anyhow::Result<()> {
         let Some(context) = &file.context else { return Ok(()) };
         let size = context.flags().page_size().physical();
+        let mut check = PageCheck::new(*context, self.keys);
         for (index, bytes) in bytes.chunks_exact_mut(size).enumerate() {
             let at = offset + (index * size) as u64;
             let Ok(in_file) = u32::try_from(at / size as u64) else {
                 bail!("{} has more pages than a tablespace can", file.source.path.display());
             };
             let page_no = file.first_page.saturating_add(in_file);
-            if page::verify(bytes, page_no, context).is_err() {
-                self.read_again(queue, file, context, page_no, at, bytes)?;
+            if check.check(bytes, page_no).is_err() {
+                self.read_again(queue, file, &mut check, page_no, at, bytes)?;
             }
         }
         Ok(())
@@ -450,21 +453,23 @@ impl PageCopy<'_> {
         &self,
         queue: &Queue,
         file: &OpenFile,
-        context: &SpaceContext,
+        check: &mut PageCheck<'_>,
         page_no: u32,
         offset: u64,
         bytes: &mut [u8],
     ) -> anyhow::Result<()> {
         let path = &file.source.path;
         for attempt in 0.. {
-            let problem = match page::verify(bytes, page_no, context) {
-                Ok(()) => return Ok(()),
-                Err(problem) => problem,
-            };
+            let Err(problem) = check.check(bytes, page_no) else { return Ok(()) };
             if attempt == 1 && queue.note_replaced(file) {
                 return Ok(());
             }
-            if attempt == TRIES {
+            let is_last = attempt == TRIES;
+            if page_check::is_final(&problem) || is_last && page_check::is_about_keys(&problem) {
+                let place = format!("page {page_no} at offset {offset} of {}", path.display());
+                return Err(problem).with_context(|| format!("decrypt {place}"));
+            }
+            if is_last {
                 let problem = format!("page {page_no} at offset {offset} is damaged: {problem}");
                 return queue.suspect(file, problem);
             }
@@ -503,13 +508,12 @@ fn hole_at(file: &OpenFile, offset: u64, end: u64) -> anyhow::Result<u64> {
     Ok(if data == end { hole } else { hole / MAX_PAGE * MAX_PAGE })
 }
 
-/// Writes `bytes` but for long runs of zeros, which stay holes.
-fn write_nonzero(out: &dyn SinkFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    const HOLE: usize = 64 << 10;
+/// Writes `bytes` but for pieces of `hole` zeros, which stay holes.
+fn write_nonzero(out: &dyn SinkFile, offset: u64, bytes: &[u8], hole: usize) -> io::Result<()> {
     let mut start = None;
-    for (index, piece) in bytes.chunks(HOLE).enumerate() {
-        let at = index * HOLE;
-        let zero = piece.len() == HOLE && is_zero(piece);
+    for (index, piece) in bytes.chunks(hole).enumerate() {
+        let at = index * hole;
+        let zero = piece.len() == hole && is_zero(piece);
         match (start, zero) {
             (None, false) => start = Some(at),
             (Some(from), true) => {
@@ -538,17 +542,6 @@ fn write_part(
 fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
     words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|&b| b == 0)
-}
-
-/// Formats that cannot be prepared yet are refused, not copied in hope.
-fn check_supported(header: &SpaceHeader, path: &Path) -> anyhow::Result<()> {
-    let encrypted = header.encryption().is_some_and(|metadata| metadata.scheme != 0);
-    let what = match header.flags().page_compression() {
-        Some(_) => "page compression",
-        None if encrypted => "encryption",
-        None => return Ok(()),
-    };
-    bail!("{} uses {what}, which this version does not support yet", path.display())
 }
 
 fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
@@ -634,6 +627,7 @@ mod tests {
                 check,
                 page_size: PAGE,
                 algorithm: ChecksumAlgorithm::FullCrc32,
+                keys: None,
                 throttle: None,
                 threads: 3,
                 is_urgent: false,

@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use aria::log::{LogSnapshot, LogWatch};
 use chrono::{DateTime, Local};
 use innodb::Lsn;
+use innodb::encrypted::KeySource;
 use mdl::facts::ServerFacts;
 use mdl::lock::TableLocks;
 use mdl::position::BinlogPosition;
@@ -65,13 +66,14 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;
     target::check_server(&facts, options, report)?;
+    let keys = target::keys(&facts, options, &mut session)?;
     if options.check_privileges && options.locks.kind != LockKind::None {
         mdl::privileges::check(&mut session, &facts)?;
         stages::warn_of_privileges(options, report, &mut session)?;
     }
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
-    let result = back_up(options, report, &facts, &sink, session, started);
+    let result = back_up(options, report, &facts, keys, &sink, session, started);
     let dir = options.target_dir.display();
     attempt
         .end(result)
@@ -83,6 +85,7 @@ fn back_up(
     options: &BackupOptions,
     report: &Report,
     facts: &ServerFacts,
+    keys: Option<Arc<dyn KeySource>>,
     sink: &LocalDir,
     mut session: Session,
     started: DateTime<Local>,
@@ -94,7 +97,7 @@ fn back_up(
     let stages = Stages::new(options, report, &log, &mut session)?;
     let stage = stages.start(&log, &mut session)?;
     let locks = stages.monitors(&stage);
-    let work = Backup { options, report, facts, sink, log, locks };
+    let work = Backup { options, report, facts, keys, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     let locks = TableLocks::connect(&options.connection, options.locks, options.parallel.get())?;
@@ -150,6 +153,8 @@ struct Backup<'a> {
     options: &'a BackupOptions,
     report: &'a Report,
     facts: &'a ServerFacts,
+    /// If it has any.
+    keys: Option<Arc<dyn KeySource>>,
     sink: &'a LocalDir,
     log: LogCopy,
     /// They tell at once when a lock is lost.
@@ -209,6 +214,7 @@ impl Backup<'_> {
             check: &|| self.check(),
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
+            keys: self.keys.as_deref(),
             // As fast as possible, whatever the limit, while DDL waits.
             throttle: self.options.throttle.filter(|_| !is_urgent).map(Throttle::new),
             threads: self.options.parallel.get(),

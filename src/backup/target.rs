@@ -2,20 +2,23 @@
 //! the files that describe the backup.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Local};
 use innodb::Lsn;
 use innodb::datadir::DataFilePath;
+use innodb::encrypted::KeySource;
 use mdl::facts::ServerFacts;
 use mdl::position::BinlogPosition;
 use mdl::session::Session;
 
 use crate::hint::WithHint;
 use crate::hooks;
+use crate::keys_source;
 use crate::metadata::incomplete;
-use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames};
+use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames, Plugins};
 use crate::options::BackupOptions;
 use crate::report::Report;
 use crate::sink::{LocalDir, Sink};
@@ -68,6 +71,43 @@ pub fn check_server(
         .with_context(|| format!("read the server's data directory {}", facts.datadir.display()))
         .hint("run the backup on the server's machine, as a user who may read its files")?;
     Ok(())
+}
+
+/// The server's keys, if it has any: those are there that its tablespaces and its redo log use.
+///
+/// # Errors
+///
+/// A key management that is not supported, a key that is missing.
+pub fn keys(
+    facts: &ServerFacts,
+    options: &BackupOptions,
+    session: &mut Session,
+) -> anyhow::Result<Option<Arc<dyn KeySource>>> {
+    let Some(keys) = keys_source::open(page_plugins(facts).as_ref(), &options.keys)? else {
+        return Ok(None);
+    };
+    let mut used =
+        mdl::facts::encryption_keys(session).context("ask which keys the server uses")?;
+    if facts.innodb_encrypt_log {
+        used.push(redo::encryption::KEY_ID);
+    }
+    for key_id in used {
+        keys.latest_version(key_id).context("get the server's encryption keys")?;
+    }
+    Ok(Some(keys))
+}
+
+/// Plugins without which pages cannot be read.
+fn page_plugins(facts: &ServerFacts) -> Option<Plugins> {
+    let plugins = &facts.page_plugins;
+    let managements = || plugins.iter().filter_map(|plugin| plugin.variables.as_ref());
+    (!plugins.is_empty()).then(|| Plugins {
+        dir: facts.plugin_dir.display().to_string(),
+        load: plugins.iter().map(|p| (p.name.clone(), p.library.clone())).collect(),
+        variables: managements().flatten().cloned().collect(),
+        encrypt_log: managements().next().map(|_| facts.innodb_encrypt_log),
+        encrypt_tables: facts.innodb_encrypt_tables.clone(),
+    })
 }
 
 fn same_dir(one: &Path, other: &Path) -> bool {
@@ -209,7 +249,7 @@ impl Metadata<'_> {
             undo_tablespaces: facts.innodb_undo_tablespaces,
             compression_level: facts.innodb_compression_level,
             buffer_pool_filename: None,
-            plugins: None,
+            plugins: page_plugins(facts),
         })
     }
 }

@@ -72,6 +72,11 @@ impl SpaceContext {
         self.space
     }
 
+    /// Whether pages of the tablespace may be encrypted.
+    pub fn may_be_encrypted(&self) -> bool {
+        self.encryption.is_some()
+    }
+
     /// The setting by which checksums are judged.
     pub(super) fn algorithm(&self) -> ChecksumAlgorithm {
         self.algorithm

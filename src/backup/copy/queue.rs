@@ -52,6 +52,14 @@ impl OpenFile {
         Ok(())
     }
 
+    /// How many zeros in a row, so aligned, become a hole of the copy. In files of compressed pages
+    /// the server has punched holes behind each page; in others only those that are worth it are
+    /// made.
+    pub fn hole_size(&self) -> usize {
+        let is_compressed = |context: &SpaceContext| context.flags().page_compression().is_some();
+        if self.context.as_ref().is_some_and(is_compressed) { 4 << 10 } else { 64 << 10 }
+    }
+
     /// Whether the file is no more the one of tablespace `id` that was opened: IMPORT TABLESPACE
     /// writes all pages anew.
     fn is_replaced(&self, id: SpaceId) -> bool {
