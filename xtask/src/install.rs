@@ -40,6 +40,22 @@ const SERVER_PACKAGES: [&str; 8] = [
     "mariadb-plugin-s3",
 ];
 
+/// What compresses pages and gives keys, packages of their own from 10.7 on.
+const NEWER_PACKAGES: [&str; 6] = [
+    "mariadb-plugin-provider-bzip2",
+    "mariadb-plugin-provider-lz4",
+    "mariadb-plugin-provider-lzma",
+    "mariadb-plugin-provider-lzo",
+    "mariadb-plugin-provider-snappy",
+    "mariadb-plugin-hashicorp-key-management",
+];
+
+/// All that is installed of the server of a release.
+fn server_packages(release: &str) -> impl Iterator<Item = &'static str> {
+    let newer = if release == "bullseye" { &[][..] } else { &NEWER_PACKAGES[..] };
+    SERVER_PACKAGES.into_iter().chain(newer.iter().copied())
+}
+
 /// Installs what is missing.
 pub fn install(needs: &[Need]) -> anyhow::Result<()> {
     let system = System::read()?;
@@ -49,7 +65,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Server if system.codename == OWN_RELEASE => {
-                packages.extend(SERVER_PACKAGES);
+                packages.extend(server_packages(OWN_RELEASE));
             }
             Need::Server => trees.push(OWN_RELEASE),
             Need::OtherServers => trees.extend(OTHER_RELEASES),
@@ -90,7 +106,7 @@ fn complete_tree(release: &str) -> anyhow::Result<()> {
     let status = fs::read_to_string(tree.join("var/lib/dpkg/status"))
         .with_context(|| format!("read what is installed in {}", tree.display()))?;
     let has = |package: &str| status.lines().any(|line| line == format!("Package: {package}"));
-    let missing: Vec<&str> = SERVER_PACKAGES.into_iter().filter(|package| !has(package)).collect();
+    let missing: Vec<&str> = server_packages(release).filter(|package| !has(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
