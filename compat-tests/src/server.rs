@@ -48,6 +48,8 @@ impl TestServer {
             .options
             .iter()
             .filter(|option| ["--innodb", "--aria"].iter().any(|p| option.starts_with(p)))
+            // The keys are a plugin's, which is not there yet; the server encrypts later.
+            .filter(|option| !option.contains("-encrypt"))
             .collect();
         if template_options.iter().any(|option| option.contains('/')) {
             // Parts of the data lie elsewhere, so that they cannot be copied from a template.

@@ -33,11 +33,17 @@ pub struct Outcome {
 impl Tool {
     /// A command line of this tool that reads no option file.
     pub fn command(&self) -> Command {
+        let mut command = self.program();
+        command.arg("--no-defaults");
+        command
+    }
+
+    fn program(&self) -> Command {
         let mut command = match self {
             Self::Ours => Command::new(our_program()),
             Self::Reference(series) => series.command("usr/bin", "mariadb-backup"),
         };
-        command.arg("--no-defaults").stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
@@ -57,9 +63,10 @@ impl Tool {
         run(&mut self.backup_command(server, target, options)).expect_success()
     }
 
-    /// The command that prepares the backup `target`.
+    /// The command that prepares the backup `target`, with the options in the backup's own option
+    /// file.
     pub fn prepare_command(&self, target: &Path, options: &[&str]) -> Command {
-        let mut command = self.command();
+        let mut command = self.program();
         command.arg("--prepare").arg(prefixed("--target-dir=", target)).args(options);
         command
     }

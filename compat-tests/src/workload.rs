@@ -37,6 +37,31 @@ const OTHERS: [(&str, &str); 7] = [
     ("`odd-schéma`.`m #2$`", "ENGINE=MyISAM"),
 ];
 
+/// The tables of a workload: names, and what follows the columns in their definitions. `{dir}`
+/// stands for the server's own folder.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    innodb: Vec<(String, String)>,
+    others: Vec<(String, String)>,
+}
+
+impl Tables {
+    /// These, in database `busy`: transactional ones, and others.
+    pub fn new(innodb: &[(&str, &str)], others: &[(&str, &str)]) -> Self {
+        let owned = |tables: &[(&str, &str)]| {
+            tables.iter().map(|(name, more)| ((*name).to_owned(), (*more).to_owned())).collect()
+        };
+        Self { innodb: owned(innodb), others: owned(others) }
+    }
+}
+
+impl Default for Tables {
+    /// Tables of every kind that a server has with its default settings.
+    fn default() -> Self {
+        Self::new(&INNODB, &OTHERS)
+    }
+}
+
 /// Number of different ids in a table.
 const IDS: u64 = 2000;
 
@@ -51,8 +76,13 @@ pub const MUCH_REDO: [&str; 4] = [
     "--innodb-max-dirty-pages-pct=99.9",
 ];
 
-/// Creates the tables and puts some rows into each.
+/// Creates the default tables and puts some rows into each.
 pub fn create_tables(server: &TestServer) {
+    create_tables_of(server, &Tables::default());
+}
+
+/// Creates these tables and puts some rows into each.
+pub fn create_tables_of(server: &TestServer, tables: &Tables) {
     let dir = server.dir().to_str().expect("UTF-8");
     let mut connection = server.connect();
     let mut run = |sql: &str| {
@@ -61,7 +91,7 @@ pub fn create_tables(server: &TestServer) {
     run("CREATE DATABASE busy");
     run("CREATE DATABASE `odd-schéma` CHARACTER SET utf8mb4");
     let mut random = Random::new(0);
-    for (name, definition) in INNODB.iter().chain(&OTHERS) {
+    for (name, definition) in tables.innodb.iter().chain(&tables.others) {
         let more = if name.contains("fulltext") { ", FULLTEXT KEY (c)" } else { "" };
         let definition = definition.replace("{dir}", dir);
         run(&format!(
@@ -87,6 +117,12 @@ impl Workload {
     ///
     /// Every writer has a second connection, whose transactions stay open for a while.
     pub fn start(server: &TestServer, seed: u64, threads: u64) -> Self {
+        Self::start_on(server, &Tables::default(), seed, threads)
+    }
+
+    /// As [`start`](Self::start), on the tables of [`create_tables_of`].
+    pub fn start_on(server: &TestServer, tables: &Tables, seed: u64, threads: u64) -> Self {
+        let tables = Arc::new(tables.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let statements = Arc::new(AtomicU64::new(0));
         let threads = (0..threads)
@@ -99,6 +135,7 @@ impl Workload {
                     held_ids: (number + 1) * 1_000_000,
                     held_statements: 0,
                     statements: Arc::clone(&statements),
+                    tables: Arc::clone(&tables),
                 };
                 let stop = Arc::clone(&stop);
                 thread::spawn(move || {
@@ -154,13 +191,14 @@ struct Writer {
     held_ids: u64,
     held_statements: u64,
     statements: Arc<AtomicU64>,
+    tables: Arc<Tables>,
 }
 
 impl Writer {
     fn step(&mut self) {
         match self.random.below(16) {
             0..4 => {
-                let sql = self.statement_on(&INNODB);
+                let sql = self.statement_on_innodb();
                 self.run(&sql);
             }
             4..9 => self.transaction(),
@@ -171,7 +209,11 @@ impl Writer {
                 self.run(&format!("INSERT INTO busy.csv VALUES ({id}, '{text}')"));
             }
             _ => {
-                let sql = self.statement_on(&OTHERS);
+                // A server can be tested with InnoDB alone.
+                let tables = Arc::clone(&self.tables);
+                let others = if tables.others.is_empty() { &tables.innodb } else { &tables.others };
+                let (table, _) = self.random.pick(others).clone();
+                let sql = statement(&mut self.random, &table);
                 self.run(&sql);
             }
         }
@@ -181,7 +223,7 @@ impl Writer {
     fn transaction(&mut self) {
         self.run("BEGIN");
         for _ in 0..2 + self.random.below(6) {
-            let sql = self.statement_on(&INNODB);
+            let sql = self.statement_on_innodb();
             self.run(&sql);
         }
         let end = if self.random.below(8) == 0 { "ROLLBACK" } else { "COMMIT" };
@@ -190,10 +232,10 @@ impl Writer {
 
     /// One statement of a transaction that stays open over many others.
     fn held_transaction(&mut self) {
-        let (table, _) = *self.random.pick(&INNODB);
+        let (table, _) = self.random.pick(&self.tables.innodb).clone();
         // Values of its own in `k` keep others' searches from waiting for these rows.
         let (ids, ks) = (self.held_ids..self.held_ids + 100, 2000..3000);
-        let sql = insert("REPLACE INTO", table, &mut self.random, ids, ks, 5);
+        let sql = insert("REPLACE INTO", &table, &mut self.random, ids, ks, 5);
         if self.held_statements == 0 {
             run(&mut self.held, "BEGIN");
         }
@@ -207,9 +249,9 @@ impl Writer {
         }
     }
 
-    fn statement_on(&mut self, tables: &[(&str, &str)]) -> String {
-        let (table, _) = *self.random.pick(tables);
-        statement(&mut self.random, table)
+    fn statement_on_innodb(&mut self) -> String {
+        let (table, _) = self.random.pick(&self.tables.innodb).clone();
+        statement(&mut self.random, &table)
     }
 
     fn run(&mut self, sql: &str) {

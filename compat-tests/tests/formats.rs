@@ -1,0 +1,340 @@
+//! Backups of servers with every storage setting, under load: taken by ours, prepared by the
+//! reference, restored, brought up to date from the binary log and compared.
+
+#![cfg(test)]
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::{fs, thread};
+
+use compat_tests::compare::{State, check_tables, replay_binlog};
+use compat_tests::installation::{Series, workspace_dir};
+use compat_tests::server::{TestServer, wait_until};
+use compat_tests::tool::{Tool, run};
+use compat_tests::workload::{Tables, Workload, create_tables_of};
+
+/// A table of every row format that pages of the usual size have.
+const ROW_FORMATS: [(&str, &str); 8] = [
+    ("busy.redundant", "ENGINE=InnoDB ROW_FORMAT=REDUNDANT"),
+    ("busy.compact", "ENGINE=InnoDB ROW_FORMAT=COMPACT"),
+    ("busy.dynamic", "ENGINE=InnoDB ROW_FORMAT=DYNAMIC"),
+    ("busy.zip16", "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=16"),
+    ("busy.zip8", "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"),
+    ("busy.zip4", "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"),
+    ("busy.zip2", "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=2"),
+    ("busy.zip1", "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=1"),
+];
+
+/// Those of them that a server with such pages can have.
+fn row_formats(page_kib: u64) -> Vec<(&'static str, &'static str)> {
+    let fits = |definition: &str| match definition.split_once("KEY_BLOCK_SIZE=") {
+        None => true,
+        Some((_, kib)) => page_kib <= 16 && kib.parse::<u64>().unwrap() <= page_kib,
+    };
+    ROW_FORMATS.into_iter().filter(|(_, definition)| fits(definition)).collect()
+}
+
+const OTHERS: [(&str, &str); 2] =
+    [("busy.aria", "ENGINE=Aria TRANSACTIONAL=1"), ("busy.myisam", "ENGINE=MyISAM")];
+
+/// A server with these options and a backup of it by ours, taken while `tables` were written.
+struct BackedUp {
+    source: TestServer,
+    backup: PathBuf,
+    state: State,
+}
+
+impl BackedUp {
+    fn new(series: Series, options: &[&str], tables: &Tables) -> Self {
+        let source = TestServer::start_series(series, options);
+        create_tables_of(&source, tables);
+        Self::of(source, tables, || {})
+    }
+
+    /// `meanwhile`: what happens while the backup runs.
+    fn of(source: TestServer, tables: &Tables, meanwhile: impl FnOnce()) -> Self {
+        let backup = source.dir().join("backup");
+        let load = Workload::start_on(&source, tables, 7, 3);
+        load.wait_for(500);
+        meanwhile();
+        Tool::Ours.backup(&source, &backup, &["--parallel=2"]);
+        load.wait_for(200);
+        load.stop();
+        let state = State::of(&source);
+        Self { source, backup, state }
+    }
+
+    /// The reference prepares; the restored server must hold what the source does.
+    fn check(&self) {
+        let series = self.source.series();
+        Tool::Reference(series).prepare(&self.backup, &[]);
+        let options: Vec<&str> = self.source.options().iter().map(String::as_str).collect();
+        let restored = Tool::Ours.restore(&self.backup, series, &options);
+        replay_binlog(&self.source, &self.backup, &restored);
+        self.state.assert_same_as(&State::of(&restored));
+        check_tables(&restored);
+    }
+}
+
+fn check_page_size(series: Series, page_kib: u64, more: &[&str]) {
+    let size = format!("--innodb-page-size={page_kib}k");
+    let options = [&[size.as_str()], more].concat();
+    BackedUp::new(series, &options, &Tables::new(&row_formats(page_kib), &OTHERS)).check();
+}
+
+#[test]
+fn pages_of_4_kib() {
+    check_page_size(Series::V10_11, 4, &[]);
+}
+
+#[test]
+fn pages_of_8_kib_with_older_checksums() {
+    check_page_size(Series::V11_8, 8, &["--innodb-checksum-algorithm=crc32"]);
+}
+
+#[test]
+fn pages_of_16_kib_with_strict_older_checksums() {
+    check_page_size(Series::V10_11, 16, &["--innodb-checksum-algorithm=strict_crc32"]);
+}
+
+#[test]
+fn pages_of_32_kib() {
+    check_page_size(Series::V10_11, 32, &["--innodb-checksum-algorithm=strict_full_crc32"]);
+}
+
+#[test]
+fn pages_of_64_kib() {
+    check_page_size(Series::V11_8, 64, &[]);
+}
+
+/// Algorithms of page compression, with their numbers as `innodb_compression_algorithm`.
+const COMPRESSIONS: [&str; 6] = ["zlib", "lz4", "lzo", "lzma", "bzip2", "snappy"];
+
+/// A table compressed by each algorithm. Which one it is, the server's setting says at the moment
+/// when the table is made, or for older checksums, when a page is written.
+fn compressed_tables() -> Vec<(String, String)> {
+    let table = |name: &&str| {
+        let definition = "ENGINE=InnoDB PAGE_COMPRESSED=1".to_owned();
+        (format!("busy.{name}"), definition)
+    };
+    COMPRESSIONS.iter().map(table).collect()
+}
+
+fn borrowed(tables: &[(String, String)]) -> Vec<(&str, &str)> {
+    tables.iter().map(|(name, definition)| (name.as_str(), definition.as_str())).collect()
+}
+
+const PROVIDERS: [&str; 5] = [
+    "--plugin-load-add=provider_lz4",
+    "--plugin-load-add=provider_lzo",
+    "--plugin-load-add=provider_lzma",
+    "--plugin-load-add=provider_bzip2",
+    "--plugin-load-add=provider_snappy",
+];
+
+fn check_compressed_pages(series: Series, more: &[&str], encryption: &str) {
+    let options = [&PROVIDERS, more].concat();
+    let source = TestServer::start_series(series, &options);
+    let tables = compressed_tables();
+    create_tables_of(&source, &Tables::new(&[], &OTHERS));
+    for (name, definition) in &tables {
+        let algorithm = name.strip_prefix("busy.").unwrap();
+        source.execute(format!("SET GLOBAL innodb_compression_algorithm = {algorithm}"));
+        source.execute(format!(
+            "CREATE TABLE {name} (id BIGINT NOT NULL PRIMARY KEY, k INT NOT NULL, \
+             c VARCHAR(200) NOT NULL, b MEDIUMBLOB, KEY (k)) {definition} {encryption}"
+        ));
+        source.execute(format!(
+            "INSERT INTO {name} SELECT seq, seq % 1000, REPEAT('abcdefghij', 15), NULL \
+             FROM test.seq_1_to_20000"
+        ));
+    }
+    let tables = Tables::new(&borrowed(&tables), &OTHERS);
+    let backed_up = BackedUp::of(source, &tables, || {});
+    for algorithm in COMPRESSIONS {
+        let file = format!("busy/{algorithm}.ibd");
+        let blocks = |path: PathBuf| fs::metadata(path.join(&file)).unwrap().blocks();
+        let (theirs, ours) = (blocks(backed_up.source.datadir()), blocks(backed_up.backup.clone()));
+        // The server goes on writing meanwhile.
+        assert!(ours <= theirs + theirs / 4, "{file}: {theirs} blocks became {ours}");
+    }
+    backed_up.check();
+}
+
+#[test]
+fn compressed_pages() {
+    check_compressed_pages(Series::V10_11, &[], "");
+}
+
+#[test]
+fn compressed_pages_with_older_checksums() {
+    check_compressed_pages(Series::V11_8, &["--innodb-checksum-algorithm=crc32"], "");
+}
+
+/// Options of a server with the keys 1 and 2.
+fn key_options(more: &[&str]) -> Vec<String> {
+    let keys = workspace_dir().join("keys/testdata/plain");
+    let file = format!("--file-key-management-filename={}", keys.display());
+    let plugin = ["--plugin-load-add=file_key_management".to_owned(), file];
+    plugin.into_iter().chain(more.iter().map(|&option| option.to_owned())).collect()
+}
+
+/// Tables that are encrypted explicitly, by default, and not.
+const ENCRYPTED: [(&str, &str); 5] = [
+    ("busy.key_1", "ENGINE=InnoDB ENCRYPTED=YES"),
+    ("busy.key_2", "ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=2"),
+    ("busy.zip", "ENGINE=InnoDB ENCRYPTED=YES ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=4"),
+    ("busy.by_default", "ENGINE=InnoDB"),
+    ("busy.not", "ENGINE=InnoDB ENCRYPTED=NO"),
+];
+
+/// Waits until the system and undo tablespaces are encrypted too.
+fn wait_for_encryption(server: &TestServer) {
+    wait_until("tablespaces to be encrypted", || {
+        server.query_u64(
+            "SELECT COUNT(*) FROM information_schema.innodb_tablespaces_encryption \
+             WHERE min_key_version = 0 AND name NOT LIKE 'busy/not%'",
+        ) == 0
+    });
+}
+
+fn check_encrypted_tables(series: Series, more: &[&str]) {
+    let options = key_options(more);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let source = TestServer::start_series(series, &options);
+    let tables = Tables::new(&ENCRYPTED, &OTHERS);
+    create_tables_of(&source, &tables);
+    if more.iter().any(|option| option.contains("encrypt-tables")) {
+        wait_for_encryption(&source);
+    }
+    let backed_up = BackedUp::of(source, &tables, || {});
+    backed_up.check();
+}
+
+#[test]
+fn encrypted_tables() {
+    check_encrypted_tables(Series::V10_11, &[]);
+}
+
+#[test]
+fn encrypted_by_default_with_older_checksums() {
+    let options = [
+        "--innodb-encrypt-tables=ON",
+        "--innodb-encryption-threads=4",
+        "--innodb-checksum-algorithm=crc32",
+        "--file-key-management-encryption-algorithm=aes_ctr",
+    ];
+    check_encrypted_tables(Series::V11_8, &options);
+}
+
+#[test]
+fn encrypted_system_and_undo_tablespaces() {
+    let options = [
+        "--innodb-encrypt-tables=FORCE",
+        "--innodb-encryption-threads=4",
+        "--innodb-undo-tablespaces=3",
+        "--innodb-page-size=4k",
+    ];
+    // No table can be left out.
+    let keys = key_options(&options);
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let source = TestServer::start_series(Series::V10_11, &keys);
+    let tables = Tables::new(&ENCRYPTED[..2], &OTHERS);
+    create_tables_of(&source, &tables);
+    wait_for_encryption(&source);
+    BackedUp::of(source, &tables, || {}).check();
+}
+
+#[test]
+fn compressed_and_encrypted_pages() {
+    for (series, checksums) in [(Series::V10_11, "crc32"), (Series::V11_8, "full_crc32")] {
+        let checksums = format!("--innodb-checksum-algorithm={checksums}");
+        let options = key_options(&[&checksums]);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        check_compressed_pages(series, &options, "ENCRYPTED=YES ENCRYPTION_KEY_ID=2");
+    }
+}
+
+/// Encryption begins, and ends again, on all tablespaces while the backup runs.
+#[test]
+fn encryption_changes_while_the_backup_runs() {
+    let options = key_options(&["--innodb-encryption-threads=4", "--innodb-undo-tablespaces=3"]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let source = TestServer::start_series(Series::V11_8, &options);
+    let tables = Tables::new(&ENCRYPTED, &OTHERS);
+    create_tables_of(&source, &tables);
+    let mut connection = source.connect();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let changes = thread::spawn(move || {
+        use mysql::prelude::Queryable as _;
+        let pause = std::time::Duration::from_millis(300);
+        for value in ["ON", "OFF"].iter().cycle() {
+            let sql = format!("SET GLOBAL innodb_encrypt_tables = {value}");
+            connection.query_drop(sql).unwrap();
+            if stopped.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                break;
+            }
+        }
+    });
+    let backed_up = BackedUp::of(source, &tables, || {});
+    drop(stop);
+    changes.join().unwrap();
+    backed_up.check();
+}
+
+/// The file that tells prepare of keys and compression is that of the reference, byte by byte.
+#[test]
+fn plugins_and_keys_are_recorded_as_the_reference_does() {
+    let encrypted = workspace_dir().join("keys/testdata/sha1");
+    let file = format!("--file-key-management-filename={}", encrypted.display());
+    let with_secret = [
+        "--plugin-load-add=file_key_management",
+        &file,
+        "--file-key-management-filekey=secret",
+        "--file-key-management-encryption-algorithm=aes_ctr",
+        "--plugin-load-add=provider_lz4",
+        "--innodb-encrypt-tables=FORCE",
+    ];
+    for series in Series::CURRENT {
+        for options in [&with_secret[..], &["--plugin-load-add=provider_snappy"]] {
+            let source = TestServer::start_series(series, options);
+            let text = |tool: Tool, name: &str| {
+                let target = source.dir().join(name);
+                // Without an option file, the reference does not learn this one from the server.
+                let checksums = "--innodb-checksum-algorithm=full_crc32";
+                let said = tool.backup(&source, &target, &[checksums]);
+                assert!(tool != Tool::Ours || !said.contains("secret"), "{said}");
+                fs::read_to_string(target.join("backup-my.cnf")).unwrap()
+            };
+            assert_eq!(text(Tool::Ours, "ours"), text(Tool::Reference(series), "theirs"));
+        }
+    }
+}
+
+#[test]
+fn missing_and_wrong_keys_are_named() {
+    let own_keys = tempfile::NamedTempFile::new().unwrap();
+    let keys = fs::read_to_string(workspace_dir().join("keys/testdata/plain")).unwrap();
+    fs::write(own_keys.path(), &keys).unwrap();
+    let file = format!("--file-key-management-filename={}", own_keys.path().display());
+    let options = ["--plugin-load-add=file_key_management", &file];
+    let source = TestServer::start_series(Series::V10_11, &options);
+    source.execute_all(&[
+        "CREATE TABLE test.t (id INT) ENGINE=InnoDB ENCRYPTED=YES ENCRYPTION_KEY_ID=2",
+        "INSERT INTO test.t SELECT seq FROM test.seq_1_to_10000",
+        "FLUSH TABLES test.t FOR EXPORT",
+    ]);
+    let try_with = |keys: &str, words: &[&str]| {
+        fs::write(own_keys.path(), keys).unwrap();
+        let target = source.dir().join("backup");
+        let mut command = Tool::Ours.backup_command(&source, &target, &[]);
+        run(&mut command).expect_failure(words);
+        target.exists()
+    };
+    // The server has read its keys at its start.
+    let without_2: Vec<&str> = keys.lines().filter(|line| !line.starts_with("2;")).collect();
+    assert!(!try_with(&without_2.join("\n"), &["there is no key 2"]));
+    assert!(!try_with("nonsense", &["key file", "line 1"]));
+    let other_2 = format!("{}\n2;{}\n", without_2.join("\n"), "0".repeat(32));
+    assert!(try_with(&other_2, &["t.ibd", "key 2 in version 1 does not fit"]));
+}
