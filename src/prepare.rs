@@ -8,6 +8,7 @@
 //! scan      reads the log once: index entries of page changes, facts about tablespaces
 //! index     entries by page, sorted, in memory or spilled to a file
 //! recover   entries onto pages: read, verify, apply, journal, write
+//! keys      keys of encrypted tablespaces: whether they are there, and the right ones
 //! journal   what makes torn writes good again
 //! binlog    binary log position in the rollback segments
 //! ```
@@ -15,6 +16,7 @@
 mod binlog;
 mod index;
 mod journal;
+mod keys;
 mod markers;
 mod memory;
 mod page;

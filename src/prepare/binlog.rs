@@ -16,7 +16,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use innodb::doublewrite::TRX_SYS_PAGE_NO;
-use innodb::page::verify;
+use innodb::page::Decoded;
 use innodb::{PageNo, SpaceId};
 
 use super::spaces::{Space, Spaces};
@@ -42,9 +42,9 @@ pub(super) struct Position {
 /// # Errors
 ///
 /// Pages that cannot be read or are damaged.
-pub(super) fn read_position(dir: &Path, spaces: &Spaces) -> anyhow::Result<Position> {
+pub(super) fn read_position(dir: &Path, spaces: &Spaces<'_>) -> anyhow::Result<Position> {
     let system = spaces.get(SpaceId::SYSTEM).context("there is no system tablespace")?;
-    let trx_sys = read_page(dir, system, PageNo(TRX_SYS_PAGE_NO))?;
+    let trx_sys = read_page(dir, spaces, system, PageNo(TRX_SYS_PAGE_NO))?;
     let slots = trx_sys.get(SLOTS_AT..).unwrap_or_default();
     let mut newest = Position::default();
     for slot in slots.as_chunks::<8>().0.iter().take(SLOTS) {
@@ -52,7 +52,7 @@ pub(super) fn read_position(dir: &Path, spaces: &Spaces) -> anyhow::Result<Posit
         let Some(space) = spaces.get(SpaceId(space)).filter(|_| page_no != u32::MAX) else {
             continue;
         };
-        let page = read_page(dir, space, PageNo(page_no))?;
+        let page = read_page(dir, spaces, space, PageNo(page_no))?;
         if be32(&page, FORMAT_AT) == Some(0) {
             let found = position_at(&page, 80 + page.len() / 4);
             newest = newest.max(found.unwrap_or_default());
@@ -75,14 +75,22 @@ fn position_at(page: &[u8], at: usize) -> Option<Position> {
     (!file.is_empty()).then_some(Position { file, position })
 }
 
-fn read_page(dir: &Path, space: &Space, page_no: PageNo) -> anyhow::Result<Vec<u8>> {
+fn read_page(
+    dir: &Path,
+    spaces: &Spaces<'_>,
+    space: &Space,
+    page_no: PageNo,
+) -> anyhow::Result<Vec<u8>> {
     let (index, offset) = space.locate(page_no);
     let path = space.files.get(index).map_or(dir.to_owned(), |file| dir.join(&file.path));
     let context = || format!("read page {page_no} at offset {offset} of {}", path.display());
     let mut page = vec![0; space.flags.page_size().physical()];
     File::open(&path).and_then(|f| f.read_exact_at(&mut page, offset)).with_context(context)?;
-    verify(&page, page_no.0, &space.context).with_context(context)?;
-    Ok(page)
+    let mut plain = vec![0; page.len()];
+    match spaces.codec(space).decode(&page, page_no.0, &mut plain).with_context(context)? {
+        Decoded::AsStored => Ok(page),
+        Decoded::InBuffer => Ok(plain),
+    }
 }
 
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {

@@ -1,7 +1,8 @@
 //! The entries of one page onto its image.
 
 use anyhow::Context;
-use innodb::{Lsn, PageId, SpaceFlags};
+use innodb::page::{CodecError, PageCodec};
+use innodb::{Lsn, PageNo, SpaceFlags};
 use redo::Ring;
 use redo::apply::Frame;
 use redo::record::decode_run;
@@ -61,6 +62,8 @@ pub(super) struct State {
     end: Lsn,
     /// Whether the page must be written.
     pub is_dirty: bool,
+    /// Whether the page was freed at last.
+    pub is_freed: bool,
 }
 
 impl State {
@@ -72,7 +75,14 @@ impl State {
 
     /// A page that is built from the log alone.
     pub(super) fn new() -> Self {
-        Self { page_lsn: Lsn(0), restart: Lsn(0), applied: None, end: Lsn(0), is_dirty: false }
+        Self {
+            page_lsn: Lsn(0),
+            restart: Lsn(0),
+            applied: None,
+            end: Lsn(0),
+            is_dirty: false,
+            is_freed: false,
+        }
     }
 
     /// Applies entries of the page, which follow those applied before in the log.
@@ -97,6 +107,7 @@ impl State {
                 *self = Self { restart: start, ..Self::new() };
             }
             self.end = entry.mtr_end();
+            self.is_freed = entry.is_free();
             if start < self.page_lsn || start < self.restart {
                 continue;
             }
@@ -115,18 +126,19 @@ impl State {
         Ok(())
     }
 
-    /// Stamps LSN and checksum.
+    /// Brings the page to the form in which it is stored, with LSN and checksums. Returns how many
+    /// bytes hold something; the others are zeros.
     ///
     /// # Errors
     ///
-    /// An image of the wrong size.
-    pub(super) fn seal(
+    /// An image of the wrong size; a key that is not to be had.
+    pub(super) fn encode(
         &self,
         image: &mut [u8],
-        flags: SpaceFlags,
-        page: PageId,
-    ) -> anyhow::Result<()> {
-        Ok(innodb::page::seal(image, flags, page, self.end)?)
+        codec: &PageCodec<'_>,
+        page_no: PageNo,
+    ) -> Result<usize, CodecError> {
+        codec.encode(image, page_no.0, self.end)
     }
 }
 

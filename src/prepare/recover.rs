@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, bail};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use innodb::page::verify;
+use innodb::page::{Decoded, PageCodec};
 use innodb::{PageId, PageNo};
 use rustix::fs::Advice;
 
@@ -35,6 +35,8 @@ use crate::report::Report;
 const JOURNAL_LEN_MAX: u64 = 1 << 30;
 /// Frames stored with one sync have about this many bytes.
 const JOURNAL_GROUP: usize = 32 << 20;
+/// Holes begin and end at multiples of this.
+const FILE_BLOCK: u64 = 4096;
 /// Pages this close to each other, in bytes, are fetched together.
 const READAHEAD_GAP: u64 = 256 << 10;
 
@@ -43,7 +45,7 @@ pub(super) struct Recovery<'a> {
     /// The backup.
     pub dir: &'a Path,
     /// Its tablespaces.
-    pub spaces: &'a Spaces,
+    pub spaces: &'a Spaces<'a>,
     /// Its log.
     pub log: Log<'a>,
     /// For which log the journal is.
@@ -63,6 +65,7 @@ pub(super) struct Recovery<'a> {
 /// An open tablespace.
 struct OpenSpace<'a> {
     space: &'a Space,
+    codec: PageCodec<'a>,
     files: Vec<File>,
 }
 
@@ -97,6 +100,8 @@ struct Job {
     /// Where its entries are in the batch, how many; where its image is, of which length.
     entries: (usize, usize),
     image: (usize, usize),
+    /// Bytes of the stored page that hold something; zeros follow.
+    stored_len: usize,
     /// The log builds the page: it is not read.
     is_built: bool,
     /// Set if entries were applied on dispatch.
@@ -223,7 +228,8 @@ impl<'a> Recovery<'a> {
                 continue;
             }
             // Freed and not used again: stays as it is.
-            if matches!(entries_of(&batch, start), [only] if only.is_free()) {
+            if !wipes_freed(space) && matches!(entries_of(&batch, start), [only] if only.is_free())
+            {
                 batch.entries.truncate(start);
                 current = Some(open_space);
                 continue;
@@ -252,7 +258,7 @@ impl<'a> Recovery<'a> {
     fn open(&self, space: &'a Space) -> anyhow::Result<OpenSpace<'a>> {
         let files: anyhow::Result<_> =
             space.files.iter().map(|file| open(&self.dir.join(&file.path))).collect();
-        Ok(OpenSpace { space, files: files? })
+        Ok(OpenSpace { space, codec: self.spaces.codec(space), files: files? })
     }
 
     /// Applies a part of the entries of a page that has very many.
@@ -273,11 +279,9 @@ impl<'a> Recovery<'a> {
                 failure: None,
             };
             if !first.is_restart() {
-                match self.read_page(open, page.page_no, &mut fresh.image) {
-                    Ok(()) => {
-                        fresh.state = State::of_image(&fresh.image);
-                        fresh.old.clone_from(&fresh.image);
-                    }
+                fresh.old.resize(page_len, 0);
+                match self.read_page(open, page.page_no, &mut fresh.old, &mut fresh.image) {
+                    Ok(()) => fresh.state = State::of_image(&fresh.image),
                     Err(error) => fresh.failure = Some(error),
                 }
             }
@@ -296,14 +300,29 @@ impl<'a> Recovery<'a> {
         &self,
         open: &OpenSpace<'a>,
         page_no: PageNo,
+        stored: &mut [u8],
         image: &mut [u8],
     ) -> anyhow::Result<()> {
         self.check_exists(open, page_no)?;
         let (index, offset) = open.space.locate(page_no);
         let file = open.files.get(index).context("the tablespace has no such file")?;
-        read_padded(file, image, offset).with_context(|| self.cannot_read(open, page_no))?;
-        verify(image, page_no.0, &open.space.context)
-            .with_context(|| self.cannot_apply(open, page_no))
+        read_padded(file, stored, offset).with_context(|| self.cannot_read(open, page_no))?;
+        self.decode(open, page_no, stored, image)
+    }
+
+    /// Brings a page to its plain form, to which records apply.
+    fn decode(
+        &self,
+        open: &OpenSpace<'a>,
+        page_no: PageNo,
+        stored: &[u8],
+        image: &mut [u8],
+    ) -> anyhow::Result<()> {
+        let decoded = open.codec.decode(stored, page_no.0, image);
+        if decoded.with_context(|| self.cannot_apply(open, page_no))? == Decoded::AsStored {
+            image.copy_from_slice(stored);
+        }
+        Ok(())
     }
 
     /// Puts a page into the batch.
@@ -338,6 +357,7 @@ impl<'a> Recovery<'a> {
             page_no: page.page_no,
             entries: (start, batch.entries.len() - start),
             image: (batch.len, page_len),
+            stored_len: page_len,
             is_built,
             begun,
             is_dirty: false,
@@ -429,19 +449,27 @@ impl<'a> Recovery<'a> {
                 old.clear();
                 State::new()
             } else {
-                verify(image, job.page_no.0, &open.space.context).with_context(context)?;
                 old.clear();
                 old.extend_from_slice(image);
+                self.decode(open, job.page_no, old, image)?;
                 State::of_image(image)
             };
-            let flags = open.space.flags;
-            state.apply(image, entries, self.log, frame_of(flags)).with_context(context)?;
+            let frame = frame_of(open.space.flags);
+            state.apply(image, entries, self.log, frame).with_context(context)?;
             job.is_dirty = state.is_dirty;
-            if !job.is_dirty {
+            if state.is_freed && wipes_freed(open.space) && job.page_no.0 < open.space.size {
+                image.fill(0);
+                (job.is_dirty, job.stored_len) = (true, 0);
                 continue;
             }
-            let page = PageId { space: open.space.id, page_no: job.page_no };
-            state.seal(image, flags, page).with_context(context)?;
+            if !job.is_dirty {
+                // Nothing stays in the clear that is not needed so.
+                if old.len() == image.len() {
+                    image.copy_from_slice(old);
+                }
+                continue;
+            }
+            job.stored_len = state.encode(image, &open.codec, job.page_no).with_context(context)?;
             if !job.is_built || job.page_no.0 == 0 {
                 let place = (job.space, job.file);
                 if journal_file != Some(place) {
@@ -593,6 +621,20 @@ impl<'a> Recovery<'a> {
                     .with_context(|| format!("write {}", open.place(self.dir, first.page_no)))?;
             }
         }
+        for job in batch.jobs.iter().filter(|job| job.is_dirty && job.stored_len < job.image.1) {
+            let open = batch.spaces.get(job.space);
+            let Some((open, file)) = open.and_then(|open| Some((open, open.files.get(job.file)?)))
+            else {
+                continue;
+            };
+            let stored = (job.stored_len as u64).next_multiple_of(FILE_BLOCK);
+            let end = job.image.1 as u64;
+            if stored < end {
+                self.storage
+                    .punch_hole(file, job.offset + stored, end - stored)
+                    .with_context(|| format!("write {}", open.place(self.dir, job.page_no)))?;
+            }
+        }
         Ok(pages)
     }
 
@@ -641,6 +683,12 @@ impl Job {
             && self.offset == before.offset + before.image.1 as u64
             && self.image.0 == before.image.0 + before.image.1
     }
+}
+
+/// Whether pages that the log frees are made holes: those of tablespaces with page compression,
+/// where the server does the same.
+fn wipes_freed(space: &Space) -> bool {
+    space.flags.page_compression().is_some()
 }
 
 fn entries_of<'b>(batch: &'b Batch<'_>, start: usize) -> &'b [Entry] {

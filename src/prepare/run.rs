@@ -30,10 +30,11 @@ use super::page::Log;
 use super::recover::{Recovery, recover};
 use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
-use super::{binlog, index, scan};
+use super::{binlog, index, keys, scan};
 use crate::durable::FileSystem;
 use crate::hint::WithHint;
 use crate::hints;
+use crate::keys_source;
 use crate::mapped::Mapped;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::incomplete;
@@ -99,13 +100,15 @@ pub(super) fn run_on(
     interrupted.finish(dir, storage, &file_system, report)?;
 
     let plan = Plan::of(dir)?;
-    let mut spaces = Spaces::discover(dir, &plan, &cnf)?;
+    let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
+    let mut spaces = Spaces::discover(dir, &plan, &cnf, keys.as_deref())?;
     let budget = Budget::new(options.use_memory);
     let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
     let log = Log::new(mapped.bytes(), copied.ring());
     let (index, scanned) = read_log(dir, &copied, log, &spaces, budget, threads, &mapped, report)?;
     check_end(scanned.end, &found.checkpoints, copied.checkpoint)?;
     spaces.resolve(&scanned, log, report)?;
+    keys::check(dir, &spaces)?;
     let aria = aria::control::correct_last_log_number(dir)?;
 
     plan.execute(dir, storage, report)?;
@@ -255,7 +258,7 @@ fn read_log(
     dir: &Path,
     copied: &CopiedLog,
     log: Log<'_>,
-    spaces: &Spaces,
+    spaces: &Spaces<'_>,
     budget: Budget,
     threads: usize,
     mapped: &Mapped,
@@ -320,7 +323,7 @@ fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> anyhow::Result<(
 
 fn write_binlog_position(
     dir: &Path,
-    spaces: &Spaces,
+    spaces: &Spaces<'_>,
     found: &Found,
     storage: &dyn Storage,
     report: &Report,

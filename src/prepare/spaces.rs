@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use innodb::datadir::{DataFilePath, undo_file_name};
-use innodb::page::{ChecksumAlgorithm, SpaceContext, verify};
-use innodb::space::SpaceHeader;
+use innodb::encrypted::KeySource;
+use innodb::page::{ChecksumAlgorithm, PageCodec, SpaceContext, verify};
+use innodb::space::{EncryptionMetadata, SpaceHeader};
 use innodb::tablespace::SystemFiles;
-use innodb::{Lsn, PageId, PageNo, PageSize, SpaceFlags, SpaceId};
+use innodb::{Lsn, PageNo, PageSize, SpaceFlags, SpaceId};
 
 use super::markers::Plan;
 use super::page::{Log, State, frame_of};
@@ -33,6 +34,8 @@ const BLOCK: u64 = 4096;
 pub(super) struct DataFile {
     /// Path in the backup after the moves.
     pub path: PathBuf,
+    /// Path in the backup before the moves.
+    pub current: PathBuf,
     /// Bytes.
     len: u64,
 }
@@ -56,10 +59,12 @@ pub(super) struct Space {
     layout: SystemFiles,
     /// Format of its pages.
     pub flags: SpaceFlags,
-    /// How to verify its pages.
-    pub context: SpaceContext,
-    /// Pages may be encrypted.
-    is_encrypted: bool,
+    /// How its pages are stored.
+    context: SpaceContext,
+    /// Its page 0 tells how pages are encrypted.
+    pub encryption: Option<EncryptionMetadata>,
+    /// The log changes its pages.
+    is_changed: bool,
     /// Pages from here on do not exist and cannot be read.
     pub size: u32,
     /// Pages cut off: those from the number on, by mini-transactions that start at the LSN.
@@ -83,6 +88,12 @@ impl Space {
             .iter()
             .any(|&(lsn, first)| (self.kind != Kind::System || page_no >= first) && end <= lsn)
             || self.dropped_at.is_some_and(|lsn| end <= lsn)
+    }
+
+    /// Whether its pages will be read: the log changes them, or they tell the position in the
+    /// binary log.
+    pub(super) fn is_needed(&self) -> bool {
+        self.is_changed || self.kind != Kind::Table
     }
 
     /// Whether any pages were cut off.
@@ -142,9 +153,14 @@ impl Space {
         let path = dir.join(&last.path);
         let file = open(&path)?;
         for len in [self.cut, self.extend].into_iter().flatten() {
-            storage
-                .set_len(&file, len)
-                .with_context(|| format!("set the size of {} to {len}", path.display()))?;
+            // Pages that are compressed leave most of their place to holes.
+            let is_sparse = self.flags.page_compression().is_some();
+            let done = if is_sparse {
+                storage.set_sparse_len(&file, len)
+            } else {
+                storage.set_len(&file, len)
+            };
+            done.with_context(|| format!("set the size of {} to {len}", path.display()))?;
         }
         storage.sync(&file).with_context(|| format!("sync {}", path.display()))
     }
@@ -169,28 +185,44 @@ struct Unusable {
 }
 
 /// The tablespaces of a backup.
-pub(super) struct Spaces {
+pub(super) struct Spaces<'k> {
     by_id: HashMap<SpaceId, Space>,
     unusable: Vec<Unusable>,
     /// Of the instance.
     page_size: PageSize,
     algorithm: ChecksumAlgorithm,
+    keys: Option<&'k dyn KeySource>,
+    encrypts_by_default: bool,
 }
 
-impl Spaces {
-    /// Looks at every data file of backup `dir`. Changes nothing.
+impl<'k> Spaces<'k> {
+    /// Looks at every data file of backup `dir`. Changes nothing. `keys`: of encrypted pages.
     ///
     /// # Errors
     ///
     /// Missing or unusable files of the system tablespace, two files of one tablespace, what
     /// reading reports.
-    pub(super) fn discover(dir: &Path, plan: &Plan, cnf: &BackupMyCnf) -> anyhow::Result<Self> {
+    pub(super) fn discover(
+        dir: &Path,
+        plan: &Plan,
+        cnf: &BackupMyCnf,
+        keys: Option<&'k dyn KeySource>,
+    ) -> anyhow::Result<Self> {
         let page_size = usize::try_from(cnf.page_size)
             .ok()
             .and_then(PageSize::uncompressed)
             .with_context(|| format!("innodb_page_size {} is no page size", cnf.page_size))?;
         let algorithm = cnf.checksum_algorithm.parse()?;
-        let mut spaces = Self { by_id: HashMap::new(), unusable: Vec::new(), page_size, algorithm };
+        let encrypts_by_default =
+            cnf.plugins.as_ref().is_some_and(|plugins| plugins.encrypt_tables != "OFF");
+        let mut spaces = Self {
+            by_id: HashMap::new(),
+            unusable: Vec::new(),
+            page_size,
+            algorithm,
+            keys,
+            encrypts_by_default,
+        };
         spaces.add_system(dir, &cnf.data_file_path)?;
         for n in 1..=127 {
             let name = PathBuf::from(undo_file_name(n));
@@ -209,6 +241,11 @@ impl Spaces {
         self.by_id.get(&id)
     }
 
+    /// Reads and writes the pages of `space`.
+    pub(super) fn codec(&self, space: &Space) -> PageCodec<'k> {
+        PageCodec::new(space.context, self.keys).with_default_encryption(self.encrypts_by_default)
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Space> {
         self.by_id.values()
@@ -220,7 +257,7 @@ impl Spaces {
             let path = PathBuf::from(file.name());
             let at = dir.join(&path);
             let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
-            files.push(DataFile { path, len });
+            files.push(DataFile { current: path.clone(), path, len });
         }
         for (file, spec) in files.iter_mut().zip(spec.files()).rev().skip(1) {
             ensure!(
@@ -251,7 +288,7 @@ impl Spaces {
         let at = dir.join(current);
         let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
         let page0 = read_page0(&at, self.page_size)?;
-        let file = DataFile { path: path.to_owned(), len };
+        let file = DataFile { path: path.to_owned(), current: current.to_owned(), len };
         match self.check_page0(&page0) {
             Ok(header) if header.space_id() != SpaceId::SYSTEM => {
                 self.insert(kind, vec![file], &header)
@@ -307,8 +344,9 @@ impl Spaces {
             layout,
             flags,
             context: SpaceContext::new(header, self.algorithm),
-            is_encrypted: header.encryption().is_some_and(|e| e.scheme != 0 && e.encryption != 2),
+            encryption: header.encryption().copied().filter(|metadata| metadata.scheme != 0),
             size: header.size().max(u32::try_from(pages).unwrap_or(u32::MAX)),
+            is_changed: false,
             trims: Vec::new(),
             dropped_at: None,
             cut: None,
@@ -345,13 +383,8 @@ impl Spaces {
                 self.by_id.remove(&id);
                 continue;
             }
-            if space.flags.page_compression().is_some() {
-                bail!("{path} has compressed pages, which this version cannot prepare yet");
-            }
-            if space.is_encrypted {
-                bail!("{path} has encrypted pages, which this version cannot prepare yet");
-            }
             space.plan_size(facts)?;
+            space.is_changed = true;
         }
         self.check_unexplained(scanned, report)
     }
@@ -422,8 +455,13 @@ impl Spaces {
         let mut image = vec![0; flags.page_size().physical()];
         let mut state = State::new();
         state.apply(&mut image, &facts.page0, log, frame_of(flags)).with_context(cannot)?;
-        state.seal(&mut image, flags, PageId { space: id, page_no: PageNo(0) })?;
-        let header = self.check_page0(&image).with_context(cannot)?;
+        let header = SpaceHeader::parse(&image).with_context(cannot)?;
+        // Flags that are 0 need not be written.
+        let size = header.flags().page_size();
+        ensure!(
+            size.physical() == image.len() && size.logical() == self.page_size.logical(),
+            cannot()
+        );
         ensure!(header.space_id() == id && header.size() >= SIZE_MIN, cannot());
         report.detail(format_args!("{path} is rebuilt from the redo log"));
         let unusable = self.unusable.swap_remove(position);

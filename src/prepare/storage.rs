@@ -16,8 +16,13 @@ pub(super) trait Storage: Sync {
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the contents of `file` durable.
     fn sync(&self, file: &File) -> io::Result<()>;
-    /// Cuts `file`, or extends it with zeros.
+    /// Cuts `file`, or extends it with zeros, for which space is made.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// As [`set_len`](Self::set_len), but zeros are a hole.
+    fn set_sparse_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Makes a hole of `len` bytes, which are zeros already, at `offset`; nothing happens where the
+    /// file system cannot do that.
+    fn punch_hole(&self, file: &File, offset: u64, len: u64) -> io::Result<()>;
     /// Renames a file, replacing another.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -53,6 +58,18 @@ impl Storage for Disk {
             }
         }
         file.set_len(len)
+    }
+
+    fn set_sparse_len(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    fn punch_hole(&self, file: &File, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(file, flags, offset, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

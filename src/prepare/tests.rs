@@ -169,6 +169,15 @@ impl Storage for Faulty {
         file.set_len(len)
     }
 
+    fn set_sparse_len(&self, file: &File, len: u64) -> io::Result<()> {
+        self.set_len(file, len)
+    }
+
+    fn punch_hole(&self, _: &File, _: u64, _: u64) -> io::Result<()> {
+        // Zeros stay zeros.
+        self.step()
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?;
         fs::rename(from, to)

@@ -151,8 +151,26 @@ impl<'k> PageCodec<'k> {
         Ok(len)
     }
 
-    /// The metadata with which the plain page `image` is to be encrypted, if it is.
-    fn encryption_for(&self, image: &[u8]) -> Option<&EncryptionMetadata> {
+    /// Id and version of the key with which the stored page `bytes` is encrypted, if it is.
+    pub fn key_of(&self, bytes: &[u8]) -> Option<(u32, u32)> {
+        let page = Page::new(bytes).filter(|page| !page.is_zero())?;
+        self.context.encryption_of(&page).map(|(metadata, version)| (metadata.key_id, version))
+    }
+
+    /// Asks for the key with which [`encode`](Self::encode) encrypts, if it does.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::NoKeys`], [`CodecError::Key`].
+    pub fn check_latest_key(&self) -> Result<(), CodecError> {
+        let Some(metadata) = self.encrypts() else { return Ok(()) };
+        let keys = self.keys(metadata)?;
+        keys.key(metadata.key_id, keys.latest_version(metadata.key_id)?)?;
+        Ok(())
+    }
+
+    /// The metadata with which pages are encrypted, if they are.
+    fn encrypts(&self) -> Option<&EncryptionMetadata> {
         let metadata = self.context.encryption()?;
         let flags = self.context.flags();
         let encrypts = match metadata.encryption {
@@ -164,12 +182,19 @@ impl<'k> PageCodec<'k> {
             2 => false,
             _ => true,
         };
+        encrypts.then_some(metadata)
+    }
+
+    /// The metadata with which the plain page `image` is to be encrypted, if it is.
+    fn encryption_for(&self, image: &[u8]) -> Option<&EncryptionMetadata> {
+        let metadata = self.encrypts()?;
+        let flags = self.context.flags();
         let stays_plain = match Page::new(image)?.page_type() {
             PageType::FSP_HDR | PageType::XDES => true,
             PageType::RTREE => !flags.is_full_crc32(),
             _ => false,
         };
-        (encrypts && !stays_plain).then_some(metadata)
+        (!stays_plain).then_some(metadata)
     }
 
     fn keys(&self, metadata: &EncryptionMetadata) -> Result<&'k dyn KeySource, CodecError> {
