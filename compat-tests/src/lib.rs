@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod installation;
 pub mod random;
 pub mod server;
+pub mod statement;
 pub mod tiny_disk;
 pub mod tool;
 pub mod workload;

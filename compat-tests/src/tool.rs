@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -178,11 +178,12 @@ impl Running {
         &mut self.child
     }
 
-    /// What the tool has said, which has ended.
-    pub fn said(&mut self) -> String {
-        let mut bytes = Vec::new();
-        self.stderr.rewind().expect("rewind");
-        self.stderr.read_to_end(&mut bytes).expect("read what the tool said");
+    /// What the tool has said so far.
+    pub fn said(&self) -> String {
+        // The tool writes where the file stands, so that must not be moved.
+        let len = self.stderr.metadata().expect("ask for the length of what the tool said").len();
+        let mut bytes = vec![0; usize::try_from(len).expect("a length in memory")];
+        self.stderr.read_exact_at(&mut bytes, 0).expect("read what the tool said");
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

@@ -9,50 +9,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use compat_tests::compare::{State, check_tables, replay_binlog};
 use compat_tests::hooks::HookedBackup;
 use compat_tests::installation::Series;
 use compat_tests::server::{TestServer, wait_until};
+use compat_tests::statement::{Statement, killed, wait_for_process};
 use compat_tests::tool::{Running, Tool, run};
 use compat_tests::workload::{Counter, Workload, create_tables};
 use mysql::prelude::Queryable as _;
 
 const FTWRL: &str = "--consistency-lock=ftwrl";
-
-/// A statement that runs on a connection of its own until it ends or is killed.
-struct Statement {
-    id: u32,
-    thread: JoinHandle<mysql::Result<()>>,
-}
-
-impl Statement {
-    fn start(server: &TestServer, sql: &str) -> Self {
-        let mut connection = server.connect();
-        let id = connection.connection_id();
-        let text = sql.to_owned();
-        let thread = thread::spawn(move || connection.query_drop(text));
-        wait_for_process(server, &format!("id = {id} AND info IS NOT NULL"));
-        Self { id, thread }
-    }
-
-    fn kill(self, server: &TestServer) {
-        server.execute(format!("KILL QUERY {}", self.id));
-        // That is what it was killed for.
-        let _ = self.end();
-    }
-
-    fn end(self) -> mysql::Result<()> {
-        self.thread.join().unwrap()
-    }
-}
-
-fn wait_for_process(server: &TestServer, condition: &str) {
-    let sql = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE {condition}");
-    wait_until(condition, || server.query_u64(&sql) > 0);
-}
 
 fn tables(server: &TestServer) {
     server.execute_all(&[
@@ -77,10 +46,6 @@ fn gives_up(server: &TestServer, options: &[&str], words: &[&str]) {
     server.execute("SET STATEMENT lock_wait_timeout=1 FOR CREATE TABLE test.free (a INT)");
     server.execute("DROP TABLE test.free");
     fs::remove_dir_all(&backup).unwrap();
-}
-
-fn killed(result: mysql::Result<()>) -> bool {
-    matches!(result, Err(mysql::Error::MySqlError(error)) if error.code == 1317)
 }
 
 #[test]
@@ -207,7 +172,7 @@ fn ddl_waits_for_tables_locked_one_by_one_and_is_killed_in_the_end() {
         assert!(text.contains("Killing MDL waiting connection"), "{text}");
         assert!(text.contains("ALTER TABLE test.i ADD c INT"), "{text}");
         assert!(!text.contains("locking MDL failed"), "{text}");
-        assert!(killed(alter.end()) && killed(trigger.end()));
+        assert!(killed(&alter.end()) && killed(&trigger.end()));
         read.end().unwrap();
         // Nothing is locked any more.
         source.execute("ALTER TABLE test.i ADD c INT");
@@ -330,8 +295,8 @@ fn long_queries_in_the_way_of_the_read_lock_are_killed() {
         let text = start(&server, &kill).wait().expect_success();
         let words = format!("Killing query connection {} (root, for", update.id);
         assert!(text.contains(&words), "{text}");
-        assert!(killed(update.end()));
-        assert!(!select.thread.is_finished());
+        assert!(killed(&update.end()));
+        assert!(!select.has_ended());
         select.kill(&server);
     }
 }
