@@ -74,9 +74,9 @@ fn execute(command: &Command) -> anyhow::Result<()> {
         Command::Prepare(options) => prepare::run(options, &report),
         Command::Backup(options) => backup::run(options, &report),
     };
-    // Neither the live line nor what was kept back must stand in the way of what is said last.
+    // Neither the live line nor what is not written yet must stand in the way of what is said last.
     report.phase_done();
-    report.release();
+    report.attach();
     result
 }
 

@@ -1,18 +1,15 @@
 //! What a person sees: message lines in the reference's form, and on a terminal one live line of
 //! progress.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-/// Bytes that a pipe takes at once if it takes any.
-const PIPE_BUF: usize = 4096;
 
 /// Prints messages to standard error, `[NN] YYYY-MM-DD HH:MM:SS text` in local time, where `NN`
 /// is the number of the thread that speaks.
@@ -21,15 +18,21 @@ pub struct Report {
     bar: ProgressBar,
     verbose: bool,
     redo_lag: Arc<AtomicU64>,
-    /// Lines that are kept back, while they are.
-    held: Arc<Mutex<Option<VecDeque<String>>>>,
+    /// Who writes instead of those who speak, while they must not wait.
+    writer: Arc<Mutex<Option<Writer>>>,
+}
+
+/// A thread that writes lines.
+struct Writer {
+    lines: Sender<String>,
+    thread: JoinHandle<()>,
 }
 
 impl Report {
     /// Messages to standard error; a live line too if that is a terminal.
     pub fn to_stderr(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, draw_target());
-        Self { bar, verbose, redo_lag: Arc::default(), held: Arc::default() }
+        Self { bar, verbose, redo_lag: Arc::default(), writer: Arc::default() }
     }
 
     /// Says `text` as the main thread.
@@ -52,43 +55,46 @@ impl Report {
 
     /// Prints a line without prefix.
     pub fn line(&self, text: impl fmt::Display) {
-        if let Some(lines) = &mut *self.held() {
-            lines.push_back(text.to_string());
+        if let Some(writer) = &*self.writer() {
+            // It ends only with the channel.
+            let _ = writer.lines.send(text.to_string());
             return;
         }
         self.bar.suspend(|| write_line(&text));
     }
 
-    /// Keeps back all that is said until [`release`](Self::release), and shows no live line: a
-    /// terminal that stands still, or a pipe that nobody reads, must not hold up whoever speaks.
-    pub fn hold(&self) {
+    /// From here to [`attach`](Self::attach), a thread of its own writes what is said, and no live
+    /// line is shown: a terminal that stands still, or a pipe that nobody reads, must not hold up
+    /// whoever speaks.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub fn detach(&self) -> io::Result<()> {
         self.phase_done();
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
-        self.held().get_or_insert_default();
+        let mut writer = self.writer();
+        if writer.is_none() {
+            let (lines, said) = mpsc::channel();
+            let thread = thread::Builder::new()
+                .name("messages".to_owned())
+                .spawn(move || said.iter().for_each(|line: String| write_line(line)))?;
+            *writer = Some(Writer { lines, thread });
+        }
+        Ok(())
     }
 
-    /// Writes what was kept back, as far as that can be done without waiting.
-    pub fn let_out(&self) {
-        let mut held = self.held();
-        let Some(lines) = &mut *held else { return };
-        while lines.front().is_some_and(|line| takes_at_once(line.len() + 1))
-            && let Some(line) = lines.pop_front()
-        {
-            write_line(&line);
-        }
-    }
-
-    /// Writes what was kept back and keeps back nothing more.
-    pub fn release(&self) {
-        let Some(lines) = self.held().take() else { return };
-        for line in lines {
-            write_line(line);
-        }
+    /// Waits until all is written; whoever speaks writes again.
+    pub fn attach(&self) {
+        let Some(Writer { lines, thread }) = self.writer().take() else { return };
+        drop(lines);
+        // It has nothing to report.
+        let _ = thread.join();
         self.bar.set_draw_target(draw_target());
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<VecDeque<String>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the live line of a phase of which `total` bytes are to be done.
@@ -140,12 +146,4 @@ fn write_line(text: impl fmt::Display) {
     // Standard error has no buffer: each piece would be a system call.
     let line = format!("{text}\n");
     let _ = io::stderr().lock().write_all(line.as_bytes());
-}
-
-/// Whether standard error takes `len` bytes without waiting.
-fn takes_at_once(len: usize) -> bool {
-    let stderr = io::stderr();
-    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
-    let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-    len <= PIPE_BUF && ready.is_ok_and(|count| count > 0)
 }

@@ -108,6 +108,28 @@ fn a_signal_ends_a_backup_at_every_stage() {
 }
 
 #[test]
+fn a_signal_tells_of_a_checkpoint_of_myrocks_that_is_left_on_the_server() {
+    let options = ["--plugin-load-add=ha_rocksdb.so", "--plugin-maturity=unknown"];
+    let server = TestServer::start(&options);
+    server.execute("CREATE TABLE test.r (id INT PRIMARY KEY) ENGINE=ROCKSDB");
+    let folder = server.datadir().join("#rocksdb/mariabackup-checkpoint");
+    for (point, is_left) in [("in-block-ddl", false), ("after-end", true)] {
+        let target = server.dir().join(point);
+        let mut tool = HookedBackup::start(&server, &target, &[], &[point]);
+        tool.wait_at(point);
+        let outcome = end_by(tool, ("TERM", 15));
+        let mark = fs::read_to_string(target.join(MARK)).unwrap();
+        for text in [&outcome.stderr, &mark] {
+            assert_eq!(text.contains("mariabackup-checkpoint"), is_left, "{text}");
+        }
+        assert_eq!(folder.exists(), is_left);
+        assert_free(&server);
+    }
+    Tool::Ours.backup(&server, &server.dir().join("good"), &[]);
+    assert!(!folder.exists());
+}
+
+#[test]
 fn a_killed_backup_is_marked_at_every_stage() {
     let server = server_with_tables(Series::V10_11);
     for (index, point) in POINTS.into_iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::session::{Rows, Session, SessionError, shortened};
+use crate::session::{Rows, Session, SessionError, shortened, string_literal};
 
 const ER_NO_SUCH_THREAD: u16 = 1094;
 const ER_NO_SUCH_QUERY: u16 = 1957;
@@ -70,23 +70,21 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Asks the server; connections in `own` are this program's.
+    /// Asks the server. Connections of this program are not among them.
     ///
     /// # Errors
     ///
     /// [`SessionError`]
-    pub fn read(session: &mut Session, own: &[u32]) -> Result<Self, SessionError> {
-        let foreign = |holder: &Holder| own.iter().all(|id| u64::from(*id) != holder.id);
+    pub fn read(session: &mut Session) -> Result<Self, SessionError> {
         let mut sessions = statements(session)?;
         // Who waits for a lock is held up too; but he may have another one, so he counts where
         // nobody else is to blame.
-        if sessions.iter().any(|holder| foreign(holder) && !holder.waits_for_lock()) {
+        if !sessions.iter().all(Holder::waits_for_lock) {
             sessions.retain(|holder| !holder.waits_for_lock());
         }
         if let Ok(rows) = session.query(METADATA_LOCKS) {
-            sessions.extend(holders(&rows));
+            sessions.extend(foreign(session, &rows));
         }
-        sessions.retain(foreign);
         let mut tables = Vec::new();
         if sessions.is_empty() {
             let rows = session.query(OPEN_TABLES)?;
@@ -95,6 +93,20 @@ impl Holders {
             tables.extend(rows.iter().filter_map(name));
         }
         Ok(Self { sessions, tables })
+    }
+
+    /// Who has a user lock (`GET_LOCK`).
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]
+    pub fn of_user_lock(session: &mut Session, name: &str) -> Result<Self, SessionError> {
+        let name = string_literal(name);
+        let rows = session.query(&format!(
+            "SELECT id, user, command, time, state, info, query_id, {name} \
+             FROM information_schema.processlist WHERE id = IS_USED_LOCK({name})"
+        ))?;
+        Ok(Self { sessions: foreign(session, &rows).collect(), tables: Vec::new() })
     }
 }
 
@@ -133,6 +145,11 @@ const UPDATES: [&str; 12] = [
     "RENAME", "OPTIMIZE", "REPAIR",
 ];
 
+/// First words of statements that wait until nobody uses the table any more. ANALYZE does not.
+/// Seen on 10.11 and 11.8, where CREATE TRIGGER and DROP DATABASE keep `BLOCK_DDL` from being had
+/// while they wait.
+const DDL: [&str; 7] = ["ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE", "OPTIMIZE", "REPAIR"];
+
 /// First words of statements that read, or may do either.
 const OTHERS: [&str; 6] = ["DO", "HANDLER", "CALL", "EXECUTE", "BEGIN", "WITH"];
 
@@ -155,12 +172,15 @@ impl Holder {
     }
 
     /// Whether the session waits for a lock on a table's definition with a statement that changes
-    /// one, or may lock it for long.
+    /// one. Of compound statements and procedures, the server shows the statement within.
     pub fn is_waiting_ddl(&self) -> bool {
-        const DML: [&str; 8] =
-            ["SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD", "HANDLER", "WITH"];
         self.state == "Waiting for table metadata lock"
-            && self.statement.as_deref().is_some_and(|sql| !DML.contains(&&*first_word(sql)))
+            && self.statement.as_deref().is_some_and(|sql| DDL.contains(&&*statement_word(sql)))
+    }
+
+    /// Whether the session is the server's own, such as the SQL thread of a replica.
+    pub fn is_system(&self) -> bool {
+        self.user == "system user"
     }
 
     /// Ends the statement; the session goes on. Does nothing if it has ended.
@@ -182,13 +202,20 @@ impl Holder {
     }
 }
 
-/// Statements that run now, the longest first.
+/// Other programs' statements that run now, the longest first.
 ///
 /// # Errors
 ///
 /// [`SessionError`]
 pub fn statements(session: &mut Session) -> Result<Vec<Holder>, SessionError> {
-    session.query(PROCESSLIST).map(|rows| holders(&rows).collect())
+    let rows = session.query(PROCESSLIST)?;
+    Ok(foreign(session, &rows).collect())
+}
+
+/// Those that are not connections of this program.
+fn foreign(session: &Session, rows: &Rows) -> impl Iterator<Item = Holder> {
+    let own = session.own_connections();
+    holders(rows).filter(|holder| !own.contains(holder.id))
 }
 
 fn holders(rows: &Rows) -> impl Iterator<Item = Holder> {
@@ -206,6 +233,16 @@ fn holders(rows: &Rows) -> impl Iterator<Item = Holder> {
             locks: row.at(7).map(str::to_owned),
         })
     })
+}
+
+/// The first word of the statement that `SET STATEMENT ... FOR`, if there, is for.
+fn statement_word(statement: &str) -> String {
+    let word = first_word(statement);
+    let rest = statement.to_ascii_uppercase();
+    match rest.split_once("STATEMENT").and_then(|(_, settings)| settings.split_once(" FOR ")) {
+        Some((_, rest)) if word == "SET" => first_word(rest),
+        _ => word,
+    }
 }
 
 /// The first word in upper case, after blanks, brackets and comments.
@@ -273,10 +310,38 @@ mod tests {
     #[test]
     fn ddl_that_waits_for_a_definition() {
         let mdl = "Waiting for table metadata lock";
-        assert!(holder(mdl, Some("ALTER TABLE t FORCE")).is_waiting_ddl());
-        assert!(!holder(mdl, Some("SELECT * FROM t")).is_waiting_ddl());
+        for sql in [
+            "ALTER TABLE t FORCE",
+            "/* a */ create trigger tr BEFORE INSERT ON t FOR EACH ROW SET @a = 1",
+            "DROP DATABASE d",
+            "RENAME TABLE t TO u",
+            "TRUNCATE t",
+            "OPTIMIZE TABLE t",
+            "REPAIR TABLE t",
+            "SET STATEMENT lock_wait_timeout=8, max_statement_time=1 FOR DROP TABLE t",
+        ] {
+            assert!(holder(mdl, Some(sql)).is_waiting_ddl(), "{sql}");
+        }
+        for sql in [
+            "SELECT * FROM t",
+            "SELECT 'CREATE'",
+            "LOCK TABLES t WRITE",
+            "FLUSH TABLES t",
+            "CALL p()",
+            "SHOW CREATE TABLE t",
+            "SET STATEMENT lock_wait_timeout=8 FOR SELECT * FROM t",
+            "SET GLOBAL x = (SELECT 1 FROM t)",
+        ] {
+            assert!(!holder(mdl, Some(sql)).is_waiting_ddl(), "{sql}");
+        }
         assert!(!holder("copy to tmp table", Some("ALTER TABLE t FORCE")).is_waiting_ddl());
         assert!(!holder(mdl, None).is_waiting_ddl());
+    }
+
+    #[test]
+    fn threads_of_the_server_itself_are_known() {
+        let replica = Holder { user: "system user".into(), ..holder("", Some("DROP TABLE t")) };
+        assert!(replica.is_system() && !holder("", None).is_system());
     }
 
     #[test]

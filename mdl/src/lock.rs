@@ -103,7 +103,7 @@ impl TableLocks {
         let begun = Instant::now();
         match session.execute(&sql) {
             Err(error) if error.code() == Some(ER_LOCK_WAIT_TIMEOUT) => {
-                let holders = Holders::read(&mut session, &[]).unwrap_or_default();
+                let holders = Holders::read(&mut session).unwrap_or_default();
                 Err(SessionError::lock_timeout(&sql, begun.elapsed(), holders))
             }
             result => result.map(|()| TableLock { shared, held: Some((slot, turn)) }),

@@ -2,15 +2,15 @@
 //! them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::session::{ConnectOptions, Session, SessionError, string_literal};
+use crate::wait::{self, Watch};
 
 /// Folder of the checkpoint, in that of the engine; the server removes it by this name alone.
 const FOLDER: &str = "mariabackup-checkpoint";
 /// The user lock that keeps the checkpoints of two backups apart, which mariadb-backup takes too.
 const USER_LOCK: &str = "mariabackup_rocksdb_checkpoint";
-/// How long to wait for it, in seconds; as long as mariadb-backup does.
-const USER_LOCK_TIMEOUT: u32 = 3600;
 
 /// The right to make a checkpoint, then the checkpoint; dropped, both are given up.
 #[derive(Debug)]
@@ -25,23 +25,22 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Waits until no other backup has a checkpoint, and removes one that was left over.
-    /// `rocksdb_datadir` is as set, `datadir` what it is relative to.
+    /// Waits, at most `patience`, until no other backup has a checkpoint, and removes one that was
+    /// left over. `rocksdb_datadir` is as set, `datadir` what it is relative to.
     ///
     /// # Errors
     ///
-    /// [`SessionError`], and [`SessionError::NoValue`] if another backup keeps its checkpoint for
-    /// too long.
+    /// [`SessionError`], and [`SessionError::LockTimeout`] if another backup keeps its checkpoint
+    /// for too long.
     pub fn reserve(
         options: &ConnectOptions,
         rocksdb_datadir: &Path,
         datadir: &Path,
+        patience: Option<Duration>,
+        watch: &mut Watch<'_>,
     ) -> Result<Self, SessionError> {
         let mut session = Session::connect(options)?;
-        let sql = format!("SELECT GET_LOCK('{USER_LOCK}', {USER_LOCK_TIMEOUT})");
-        if session.query_value(&sql)? != "1" {
-            return Err(SessionError::no_value(&sql, "the lock"));
-        }
+        wait::acquire_user_lock(&mut session, USER_LOCK, patience, watch)?;
         let name = rocksdb_datadir.join(FOLDER);
         let mut checkpoint = Self { session, path: datadir.join(&name), name, exists: false };
         if checkpoint.path.symlink_metadata().is_ok() {

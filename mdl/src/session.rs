@@ -1,8 +1,9 @@
 //! Connecting to the server, and the few kinds of query that a backup needs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -49,6 +50,24 @@ pub struct ConnectOptions {
     pub protocol: Option<Protocol>,
     /// Transport encryption.
     pub tls: TlsOptions,
+    /// Takes note of each connection that is made with these options or a clone of them.
+    pub made: Connections,
+}
+
+/// Connections of this program, by the server's ids. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Mutex<HashSet<u32>>>);
+
+impl Connections {
+    fn note(&self, id: u32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    /// Whether the connection is this program's, or was.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        u32::try_from(id).is_ok_and(|id| ids.contains(&id))
+    }
 }
 
 impl fmt::Debug for ConnectOptions {
@@ -61,6 +80,7 @@ impl fmt::Debug for ConnectOptions {
             .field("socket", &self.socket)
             .field("protocol", &self.protocol)
             .field("tls", &self.tls)
+            .field("made", &self.made)
             .finish()
     }
 }
@@ -401,6 +421,7 @@ impl<'a> Row<'a> {
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
+    own: Connections,
 }
 
 impl Session {
@@ -410,7 +431,9 @@ impl Session {
     ///
     /// [`SessionError`]; [`SessionError::hint`] says what to do.
     pub fn connect(options: &ConnectOptions) -> Result<Self, SessionError> {
-        let mut session = Self { connection: Connection::open(options)? };
+        let connection = Connection::open(options)?;
+        options.made.note(connection.thread_id());
+        let mut session = Self { connection, own: options.made.clone() };
         session.execute(FIRST_STATEMENT)?;
         match session.execute(NO_SYNC_WAIT) {
             Err(error) if error.code() == Some(ER_UNKNOWN_SYSTEM_VARIABLE) => {}
@@ -427,6 +450,11 @@ impl Session {
     /// The server's id of this connection, as `KILL` and `SHOW PROCESSLIST` have it.
     pub fn connection_id(&self) -> u32 {
         self.connection.thread_id()
+    }
+
+    /// Connections made with the same options as this one.
+    pub(crate) fn own_connections(&self) -> &Connections {
+        &self.own
     }
 
     /// Whether the link is encrypted.

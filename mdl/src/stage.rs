@@ -98,9 +98,9 @@ pub struct StageSession<S> {
     options: LockOptions,
     waited: Duration,
     reached: Instant,
-    /// When DDL began to be blocked.
+    /// Since when DDL has been blocked, as if there had been no pauses between attempts.
     ddl_since: Option<Instant>,
-    /// When commits began to be blocked.
+    /// Since when commits have, likewise.
     commit_since: Option<Instant>,
     stage: PhantomData<S>,
 }
@@ -108,9 +108,9 @@ pub struct StageSession<S> {
 /// How long the server was held up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Time from `BLOCK_DDL` asked for until END was answered.
+    /// Time for which `BLOCK_DDL` was asked for and held, without pauses between attempts.
     pub ddl_blocked: Duration,
-    /// Time from `BLOCK_COMMIT` asked for until END was answered.
+    /// The same of `BLOCK_COMMIT`. Of a global read lock, both are its own.
     pub commit_blocked: Duration,
 }
 
@@ -150,11 +150,20 @@ impl<S> StageSession<S> {
         watch: &mut Watch<'_>,
     ) -> Result<StageSession<T>, SessionError> {
         let begun = Instant::now();
-        if let Some(sql) = self.options.kind.statement(stage) {
-            wait::acquire(&self.session, sql, stage.manner(), self.options.patience, watch)?;
+        let mut asked = Duration::ZERO;
+        let Self { session, options, mut ddl_since, mut commit_since, .. } = self;
+        if let Some(sql) = options.kind.statement(stage) {
+            asked = wait::acquire(&session, sql, stage.manner(), options.patience, watch)?;
         }
         let reached = Instant::now();
-        let Self { session, options, ddl_since, commit_since, .. } = self;
+        // An attempt that fails blocks as one that does not; in the pauses nothing is blocked.
+        let since = reached.checked_sub(asked).or(Some(reached));
+        match (options.kind, stage) {
+            (LockKind::Stages, Stage::BlockDdl) => ddl_since = since,
+            (LockKind::Stages, Stage::BlockCommit) => commit_since = since,
+            (LockKind::ReadLock, Stage::BlockDdl) => (ddl_since, commit_since) = (since, since),
+            _ => {}
+        }
         let (waited, stage) = (reached - begun, PhantomData);
         Ok(StageSession { session, options, waited, reached, ddl_since, commit_since, stage })
     }
@@ -207,15 +216,9 @@ impl StageSession<Flushed> {
     ///
     /// As [`start`](StageSession::start).
     pub fn block_ddl(
-        mut self,
+        self,
         watch: &mut Watch<'_>,
     ) -> Result<StageSession<DdlBlocked>, SessionError> {
-        let now = Some(Instant::now());
-        (self.ddl_since, self.commit_since) = match self.options.kind {
-            LockKind::Stages => (now, None),
-            LockKind::ReadLock => (now, now),
-            LockKind::None => (None, None),
-        };
         self.enter(Stage::BlockDdl, watch)
     }
 }
@@ -227,12 +230,9 @@ impl StageSession<DdlBlocked> {
     ///
     /// As [`start`](StageSession::start).
     pub fn block_commit(
-        mut self,
+        self,
         watch: &mut Watch<'_>,
     ) -> Result<StageSession<CommitBlocked>, SessionError> {
-        if self.options.kind == LockKind::Stages {
-            self.commit_since = Some(Instant::now());
-        }
         self.enter(Stage::BlockCommit, watch)
     }
 }

@@ -5,8 +5,9 @@
 //! connections break, with which the server's locks go, and the mark in the target stays.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,11 +38,42 @@ const SIGNALLED: u8 = 2;
 /// A backup that has begun.
 pub struct Attempt {
     shared: Arc<Shared>,
+    started: DateTime<Local>,
+    leftover: Leftover,
 }
 
 struct Shared {
     state: AtomicU8,
     mark: IncompleteMark,
+}
+
+/// The checkpoint of `MyRocks` that stays on the server if the backup ends now.
+#[derive(Debug, Clone, Default)]
+pub struct Leftover(Arc<Mutex<Option<PathBuf>>>);
+
+impl Leftover {
+    /// There is one, or is about to be.
+    pub fn note(&self, folder: &Path) {
+        *self.folder() = Some(folder.to_owned());
+    }
+
+    /// There is none any more.
+    pub fn clear(&self) {
+        *self.folder() = None;
+    }
+
+    /// What to say of it.
+    fn words(&self) -> Option<String> {
+        let folder = self.folder().as_ref()?.display().to_string();
+        Some(format!(
+            "the checkpoint of MyRocks stays on the server: {folder} can be removed, or the next \
+             backup does so"
+        ))
+    }
+
+    fn folder(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Attempt {
@@ -69,12 +101,25 @@ impl Attempt {
         let ignored = ignored_signals();
         let wanted = SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
         let mut signals = Signals::new(wanted).context("handle signals")?;
-        let (watched, report) = (Arc::clone(&shared), report.clone());
+        let leftover = Leftover::default();
+        let (watched, report, left) = (Arc::clone(&shared), report.clone(), leftover.clone());
         thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(move || signals.forever().for_each(|signal| watched.end_by(signal, &report)))
+            .spawn(move || {
+                signals.forever().for_each(|signal| watched.end_by(signal, &report, &left));
+            })
             .context("start the thread that waits for signals")?;
-        Ok(Self { shared })
+        Ok(Self { shared, started, leftover })
+    }
+
+    /// When it began.
+    pub fn started(&self) -> DateTime<Local> {
+        self.started
+    }
+
+    /// Takes note of what would be left on the server.
+    pub fn leftover(&self) -> &Leftover {
+        &self.leftover
     }
 
     /// Ends the attempt: with the mark removed where `result` is good, otherwise with the reason
@@ -104,11 +149,11 @@ impl Attempt {
 }
 
 impl Shared {
-    fn end_by(self: &Arc<Self>, signal: i32, report: &Report) {
+    fn end_by(self: &Arc<Self>, signal: i32, report: &Report, left: &Leftover) {
         let running =
             self.state.compare_exchange(RUNNING, SIGNALLED, Ordering::AcqRel, Ordering::Acquire);
         if running.is_ok() {
-            self.last_words(signal, report);
+            self.last_words(signal, report, left.words());
         }
         // As if it had not been handled: the shell sees a process that was ended by this signal.
         let _ = low_level::emulate_default_handler(signal);
@@ -116,21 +161,23 @@ impl Shared {
     }
 
     /// Says what happens and notes it in the mark. Both can block for ever: then without.
-    fn last_words(self: &Arc<Self>, signal: i32, report: &Report) {
+    fn last_words(self: &Arc<Self>, signal: i32, report: &Report, left: Option<String>) {
         let reason = format!("received {}", low_level::signal_name(signal).unwrap_or("a signal"));
+        let left = left.map(|words| format!("; {words}")).unwrap_or_default();
         let (done, is_done) = mpsc::channel();
         let say = {
-            let (report, reason, done) = (report.clone(), reason.clone(), done.clone());
+            let (report, done) = (report.clone(), done.clone());
+            let text = format!("FATAL ERROR: {reason}: the backup is not complete{left}");
             move || {
                 report.phase_done();
-                report.release();
-                report.say(format_args!("FATAL ERROR: {reason}: the backup is not complete"));
+                report.attach();
+                report.say(text);
                 let _ = done.send(());
             }
         };
         let shared = Arc::clone(self);
         let note = move || {
-            let _ = shared.mark.add_reason(&reason);
+            let _ = shared.mark.add_reason(&format!("{reason}{left}"));
             let _ = done.send(());
         };
         // Without threads the process just ends.

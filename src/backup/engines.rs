@@ -25,17 +25,15 @@ use aria::log::LogSnapshot;
 use mdl::facts::ServerFacts;
 use mdl::frm::Engine;
 use mdl::lock::TableLocks;
-use mdl::rocksdb::Checkpoint;
 use mdl::session::Session;
 
 use super::aria_files::{self, AriaTables};
 use super::copy::Check;
 use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
 use super::plan::{Plan, is_written_under_locks};
-use super::rocksdb;
+use super::rocksdb::MyRocks;
 use super::system_tables::SystemTables;
 use crate::hooks;
-use crate::options::BackupOptions;
 use crate::report::Report;
 use crate::sink::Sink;
 
@@ -49,29 +47,21 @@ pub struct OtherEngines<'a> {
     files: FileCopy<'a>,
     aria: AriaTables<'a>,
     system_tables: SystemTables<'a>,
-    rocksdb: Option<Checkpoint>,
+    rocksdb: Option<MyRocks<'a>>,
 }
 
 impl<'a> OtherEngines<'a> {
-    /// Copies to `sink` as long as `check` finds nothing. Waits until no other backup has a
-    /// checkpoint of `MyRocks`.
-    ///
-    /// # Errors
-    ///
-    /// Those of reserving that checkpoint.
+    /// Copies to `sink` by `threads` as long as `check` finds nothing.
     pub fn new(
-        options: &BackupOptions,
         facts: &'a ServerFacts,
         sink: &'a dyn Sink,
         report: &'a Report,
         locks: &'a TableLocks,
         check: Check<'a>,
-    ) -> anyhow::Result<Self> {
-        let threads = options.parallel.get();
-        let reserve =
-            |datadir: &Path| Checkpoint::reserve(&options.connection, datadir, &facts.datadir);
-        let rocksdb = facts.rocksdb_datadir().map(reserve).transpose();
-        Ok(Self {
+        threads: usize,
+        rocksdb: Option<MyRocks<'a>>,
+    ) -> Self {
+        Self {
             facts,
             sink,
             report,
@@ -80,8 +70,8 @@ impl<'a> OtherEngines<'a> {
             files: FileCopy::new(sink, report, check, threads),
             aria: AriaTables::new(sink, report, locks, check, threads),
             system_tables: SystemTables::new(sink, threads),
-            rocksdb: rocksdb.context("reserve the checkpoint of MyRocks")?,
-        })
+            rocksdb,
+        }
     }
 
     /// Makes the folders of databases.
@@ -115,7 +105,7 @@ impl<'a> OtherEngines<'a> {
         self.files.definitions().refuse_unknown_engines(self.facts)?;
         self.system_tables.copy(plan)?;
         if let Some(rocksdb) = &mut self.rocksdb {
-            rocksdb.write_out().context("have MyRocks write out its memory")?;
+            rocksdb.write_out()?;
         }
         hooks::reach("after-plain");
         Ok(())
@@ -187,7 +177,7 @@ impl<'a> OtherEngines<'a> {
         }
         self.system_tables.copy(plan)?;
         if let Some(rocksdb) = &mut self.rocksdb {
-            rocksdb.write_out().context("have MyRocks write out its memory")?;
+            rocksdb.write_out()?;
         }
         self.report.say("Finished backing up non-InnoDB tables and files");
         Ok(())
@@ -224,7 +214,7 @@ impl<'a> OtherEngines<'a> {
     pub fn copy_tails(&mut self) -> anyhow::Result<()> {
         self.system_tables.update()?;
         if let Some(rocksdb) = &mut self.rocksdb {
-            rocksdb.create().context("make a checkpoint of MyRocks")?;
+            rocksdb.create()?;
         }
         Ok(())
     }
@@ -237,8 +227,8 @@ impl<'a> OtherEngines<'a> {
     /// Any failure to read or write; a file that was lost.
     pub fn finish(self, plan: &Plan, aria_log: &LogSnapshot) -> anyhow::Result<()> {
         aria_files::copy_log(aria_log, self.sink)?;
-        if let Some(checkpoint) = self.rocksdb {
-            rocksdb::copy_checkpoint(checkpoint, self.sink, &self.files, self.report)?;
+        if let Some(rocksdb) = self.rocksdb {
+            rocksdb.copy(self.sink, &self.files, self.report)?;
         }
         let has = |target: &Path| {
             self.files.has(target) || self.aria.has(target) || self.system_tables.has(target)

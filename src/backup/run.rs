@@ -30,6 +30,7 @@ use super::engines::OtherEngines;
 use super::log_copy::LogCopy;
 use super::monitor::Monitor;
 use super::plan::{self, Plan, is_written_under_locks};
+use super::rocksdb::MyRocks;
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::stages::{self, Stages};
 use super::sync;
@@ -73,7 +74,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     }
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
-    let result = back_up(options, report, &facts, keys, &sink, session, started);
+    let result = back_up(options, report, &facts, keys, &sink, session, &attempt);
     let dir = options.target_dir.display();
     attempt
         .end(result)
@@ -88,21 +89,25 @@ fn back_up(
     keys: Option<Arc<dyn KeySource>>,
     sink: &LocalDir,
     mut session: Session,
-    started: DateTime<Local>,
+    attempt: &Attempt,
 ) -> anyhow::Result<()> {
     // First of all: changes made while files are listed and copied must be in the copied log.
     let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), sink)?;
     let start = log.start_checkpoint().lsn;
     report.say(format_args!("Copying the redo log from LSN {start}"));
-    let stages = Stages::new(options, report, &log, &mut session)?;
+    let mut stages = Stages::new(options, report);
+    let checkpoint = stages.reserve_checkpoint(facts, &log, &mut session)?;
+    stages.lock_definitions(&log, &mut session)?;
     let stage = stages.start(&log, &mut session)?;
     let locks = stages.monitors(&stage);
     let work = Backup { options, report, facts, keys, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
-    let locks = TableLocks::connect(&options.connection, options.locks, options.parallel.get())?;
+    let threads = options.parallel.get();
+    let locks = TableLocks::connect(&options.connection, options.locks, threads)?;
     let check = || work.check();
-    let mut engines = OtherEngines::new(options, facts, sink, report, &locks, &check)?;
+    let rocksdb = checkpoint.map(|checkpoint| MyRocks::new(checkpoint, attempt.leftover()));
+    let mut engines = OtherEngines::new(facts, sink, report, &locks, &check, threads, rocksdb);
     let logged = Mutex::default();
     hooks::reach("before-listing");
     let plan = Plan::discover(facts)?;
@@ -145,7 +150,7 @@ fn back_up(
     locks.check()?;
 
     engines.finish(&now, &point.aria_log)?;
-    work.finish(session, &point, &copied, &mut logged, started, lock_time)
+    work.finish(session, &point, &copied, &mut logged, attempt.started(), lock_time)
 }
 
 /// What all steps of a backup share.

@@ -1,20 +1,21 @@
 //! Taking the locks of a backup one after the other: what is said before and after each, who is
 //! named while it is waited for, and who is ended to get it.
 //!
-//! What is said while DDL or commits are blocked is kept back until they are not: a slow reader of
-//! the messages must not keep the server waiting.
+//! From `BLOCK_DDL` to the end a thread of its own writes what is said: a slow reader of the
+//! messages must not keep the server waiting.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mdl::definition_locks::{DefinitionLocks, NotLocked};
+use mdl::facts::ServerFacts;
 use mdl::holders::{self, Holder, Holders};
 use mdl::privileges::{Grants, Privilege};
+use mdl::rocksdb::Checkpoint;
 use mdl::session::{Session, SessionError};
 use mdl::stage::{
     CommitBlocked, DdlBlocked, Ended, Flushed, LockKind, LockMonitor, StageSession, Started,
@@ -31,6 +32,47 @@ const ANNOUNCEMENT: Duration = Duration::from_secs(10);
 /// How often the list of processes is read while a lock is waited for.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A step from one stage to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Start,
+    Flush,
+    BlockDdl,
+    BlockCommit,
+    End,
+}
+
+/// Where no lock is had.
+const NOTHING: &str = "nothing waits";
+
+impl Step {
+    /// What messages call it; `None` where it is no step of its own.
+    fn name(self, kind: LockKind) -> Option<&'static str> {
+        match (kind, self) {
+            (LockKind::ReadLock, Self::Flush) => Some("FLUSH TABLES"),
+            (LockKind::ReadLock, Self::BlockDdl) => Some("FLUSH TABLES WITH READ LOCK"),
+            (LockKind::ReadLock, Self::End) => Some("UNLOCK TABLES"),
+            (LockKind::ReadLock, Self::Start | Self::BlockCommit) => None,
+            (_, Self::Start) => Some("BACKUP STAGE START"),
+            (_, Self::Flush) => Some("BACKUP STAGE FLUSH"),
+            (_, Self::BlockDdl) => Some("BACKUP STAGE BLOCK_DDL"),
+            (_, Self::BlockCommit) => Some("BACKUP STAGE BLOCK_COMMIT"),
+            (_, Self::End) => Some("BACKUP STAGE END"),
+        }
+    }
+
+    /// What the locks of the steps before keep waiting, as seen on 10.11 and 11.8.
+    fn blocked_before(self, kind: LockKind) -> &'static str {
+        match (kind, self) {
+            (LockKind::Stages, Self::BlockDdl) => "only writes to tables without transactions wait",
+            (LockKind::Stages, Self::BlockCommit) => {
+                "DDL and writes to tables without transactions wait, but no commit"
+            }
+            _ => NOTHING,
+        }
+    }
+}
+
 /// What all waits for locks have in common.
 pub struct Stages<'a> {
     options: &'a BackupOptions,
@@ -44,30 +86,32 @@ pub struct Stages<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// Takes the locks that come before all stages.
+    /// Has taken none yet.
+    pub fn new(options: &'a BackupOptions, report: &'a Report) -> Self {
+        let (killed, failed) = <_>::default();
+        Self { options, report, definitions: None, killed, failed }
+    }
+
+    /// Waits, while nobody is held up yet, until no other backup has a checkpoint of `MyRocks`.
+    /// `None` on a server without that engine.
     ///
     /// # Errors
     ///
     /// [`SessionError`]
-    pub fn new(
-        options: &'a BackupOptions,
-        report: &'a Report,
+    pub fn reserve_checkpoint(
+        &self,
+        facts: &ServerFacts,
         log: &LogCopy,
         session: &mut Session,
-    ) -> anyhow::Result<Self> {
-        let (killed, failed) = <_>::default();
-        let mut stages = Self { options, report, definitions: None, killed, failed };
-        if options.lock_ddl_per_table {
-            stages.lock_definitions(log, session)?;
-        }
-        if options.locks.kind == LockKind::None {
-            report.say(
-                "Warning: no lock is taken (--no-lock). Tables of other engines than InnoDB may \
-                 be inconsistent, and the position in the binary log is not that of the backup: \
-                 --prepare writes InnoDB's own to xtrabackup_binlog_pos_innodb.",
-            );
-        }
-        Ok(stages)
+    ) -> anyhow::Result<Option<Checkpoint>> {
+        let Some(dir) = facts.rocksdb_datadir() else { return Ok(None) };
+        self.report.say("Reserving the checkpoint of MyRocks");
+        let Self { options, .. } = self;
+        let (connection, patience) = (&options.connection, options.locks.patience);
+        let mut watch = self.watch(None, log, session);
+        let checkpoint = Checkpoint::reserve(connection, dir, &facts.datadir, patience, &mut watch);
+        drop(watch);
+        self.explained(checkpoint).context("reserve the checkpoint of MyRocks").map(Some)
     }
 
     /// Handles that tell whether the locks of this and of `stage` are held.
@@ -76,7 +120,15 @@ impl<'a> Stages<'a> {
         definitions.into_iter().chain([stage.monitor()]).collect()
     }
 
-    fn lock_definitions(&mut self, log: &LogCopy, session: &mut Session) -> anyhow::Result<()> {
+    /// `--lock-ddl-per-table`, before all stages.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]
+    pub fn lock_definitions(&mut self, log: &LogCopy, session: &mut Session) -> anyhow::Result<()> {
+        if !self.options.lock_ddl_per_table {
+            return Ok(());
+        }
         let (options, report) = (self.options, self.report);
         report.say("Locking the definition of each InnoDB table (--lock-ddl-per-table)");
         let begun = Instant::now();
@@ -86,7 +138,7 @@ impl<'a> Stages<'a> {
                 table.quoted()
             ));
         };
-        let mut watch = self.watch(log, session);
+        let mut watch = self.watch(None, log, session);
         let patience = options.locks.patience;
         let taken = DefinitionLocks::take(&options.connection, patience, &mut watch, not_locked);
         drop(watch);
@@ -110,14 +162,15 @@ impl<'a> Stages<'a> {
         log: &LogCopy,
         session: &mut Session,
     ) -> anyhow::Result<StageSession<Started>> {
-        let name = self.name("START");
-        self.say_stage(&name, format_args!("Starting {name}"));
-        self.say_stage(&name, "Acquiring BACKUP LOCKS...");
+        if self.options.locks.kind == LockKind::None {
+            self.report.say(
+                "Warning: no lock is taken (--no-lock). Tables of other engines than InnoDB may \
+                 be inconsistent, and the position in the binary log is not that of the backup: \
+                 --prepare writes InnoDB's own to xtrabackup_binlog_pos_innodb.",
+            );
+        }
         let stage = StageSession::connect(&self.options.connection, self.options.locks)?;
-        let stage = stage.start(&mut self.watch(log, session));
-        let stage = self.explained(stage)?;
-        self.say_acquired(&name, stage.waited());
-        Ok(stage)
+        self.enter(Step::Start, stage, StageSession::start, log, session)
     }
 
     /// Enters FLUSH.
@@ -131,16 +184,11 @@ impl<'a> Stages<'a> {
         log: &LogCopy,
         session: &mut Session,
     ) -> anyhow::Result<StageSession<Flushed>> {
-        let name = self.name("FLUSH");
-        self.say_finished(&self.name("START"), stage.held());
-        self.say_stage(&name, format_args!("Starting {name}"));
-        let stage = stage.flush(&mut self.watch(log, session));
-        let stage = self.explained(stage)?;
-        self.say_acquired(&name, stage.waited());
-        Ok(stage)
+        self.say_finished(Step::Start, stage.held());
+        self.enter(Step::Flush, stage, StageSession::flush, log, session)
     }
 
-    /// Enters `BLOCK_DDL`. From here to the end, messages are kept back.
+    /// Enters `BLOCK_DDL`. From here to the end, nobody who speaks waits until it is written.
     ///
     /// # Errors
     ///
@@ -151,20 +199,15 @@ impl<'a> Stages<'a> {
         log: &LogCopy,
         session: &mut Session,
     ) -> anyhow::Result<StageSession<DdlBlocked>> {
-        let name = self.name("BLOCK_DDL");
-        self.say_finished(&self.name("FLUSH"), stage.held());
+        self.say_finished(Step::Flush, stage.held());
         if self.options.locks.kind == LockKind::ReadLock {
             self.wait_for_long_queries(log, session)?;
         }
         if self.definitions.is_some() {
             self.kill_waiting_ddl(session);
         }
-        self.say_stage(&name, format_args!("Started {name}"));
-        self.report.hold();
-        let stage = stage.block_ddl(&mut self.watch(log, session));
-        let stage = self.explained(stage)?;
-        self.say_acquired(&name, stage.waited());
-        Ok(stage)
+        self.report.detach().context("start the thread that writes messages")?;
+        self.enter(Step::BlockDdl, stage, StageSession::block_ddl, log, session)
     }
 
     /// Enters `BLOCK_COMMIT`.
@@ -178,14 +221,34 @@ impl<'a> Stages<'a> {
         log: &LogCopy,
         session: &mut Session,
     ) -> anyhow::Result<StageSession<CommitBlocked>> {
-        let name = self.name("BLOCK_COMMIT");
         if self.options.locks.kind != LockKind::ReadLock {
-            self.say_finished(&self.name("BLOCK_DDL"), stage.held());
+            self.say_finished(Step::BlockDdl, stage.held());
         }
-        self.say_stage(&name, format_args!("Starting {name}"));
-        let stage = stage.block_commit(&mut self.watch(log, session));
+        self.enter(Step::BlockCommit, stage, StageSession::block_commit, log, session)
+    }
+
+    fn enter<S, T>(
+        &self,
+        step: Step,
+        stage: StageSession<S>,
+        enter: fn(StageSession<S>, &mut Watch<'_>) -> Result<StageSession<T>, SessionError>,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<StageSession<T>> {
+        let name = step.name(self.options.locks.kind);
+        if let Some(name) = &name {
+            let verb = if step == Step::BlockDdl { "Started" } else { "Starting" };
+            self.report.say(format_args!("{verb} {name}"));
+            if step == Step::Start {
+                self.report.say("Acquiring BACKUP LOCKS...");
+            }
+        }
+        let stage = enter(stage, &mut self.watch(Some(step), log, session));
         let stage = self.explained(stage)?;
-        self.say_acquired(&name, stage.waited());
+        if let Some(name) = name {
+            let waited = stage.waited().as_millis();
+            self.report.say(format_args!("Acquired locks for {name}; waited {waited} ms"));
+        }
         Ok(stage)
     }
 
@@ -198,15 +261,17 @@ impl<'a> Stages<'a> {
         let held = stage.held();
         let ended = stage.end()?;
         match self.options.locks.kind {
-            LockKind::ReadLock => self.say_finished(&self.name("BLOCK_DDL"), ended.commit_blocked),
-            _ => self.say_finished(&self.name("BLOCK_COMMIT"), held),
+            LockKind::ReadLock => self.say_finished(Step::BlockDdl, ended.commit_blocked),
+            _ => self.say_finished(Step::BlockCommit, held),
         }
-        self.report.say(format_args!("Executing {}", self.name("END")));
+        if let Some(name) = Step::End.name(self.options.locks.kind) {
+            self.report.say(format_args!("Executing {name}"));
+        }
         if let Some(definitions) = self.definitions {
             definitions.release().context("let go of the definitions of tables")?;
         }
         if self.options.locks.kind == LockKind::None {
-            self.report.release();
+            self.report.attach();
             return Ok(ended);
         }
         self.report.say(format_args!(
@@ -214,35 +279,15 @@ impl<'a> Stages<'a> {
             ended.ddl_blocked.as_millis(),
             ended.commit_blocked.as_millis()
         ));
-        self.report.release();
+        self.report.attach();
         Ok(ended)
     }
 
-    /// What a stage is called; empty where it is no step of its own.
-    fn name(&self, stage: &str) -> String {
-        match (self.options.locks.kind, stage) {
-            (LockKind::ReadLock, "FLUSH") => "FLUSH TABLES".to_owned(),
-            (LockKind::ReadLock, "BLOCK_DDL") => "FLUSH TABLES WITH READ LOCK".to_owned(),
-            (LockKind::ReadLock, "END") => "UNLOCK TABLES".to_owned(),
-            (LockKind::ReadLock, _) => String::new(),
-            _ => format!("BACKUP STAGE {stage}"),
+    fn say_finished(&self, step: Step, held: Duration) {
+        if let Some(name) = step.name(self.options.locks.kind) {
+            let held = held.as_millis();
+            self.report.say(format_args!("Finished {name}; held {held} ms"));
         }
-    }
-
-    fn say_stage(&self, name: &str, text: impl fmt::Display) {
-        if !name.is_empty() {
-            self.report.say(text);
-        }
-    }
-
-    fn say_acquired(&self, name: &str, waited: Duration) {
-        let waited = waited.as_millis();
-        self.say_stage(name, format_args!("Acquired locks for {name}; waited {waited} ms"));
-    }
-
-    fn say_finished(&self, name: &str, held: Duration) {
-        let held = held.as_millis();
-        self.say_stage(name, format_args!("Finished {name}; held {held} ms"));
     }
 
     /// Puts in the place of a wait that was given up the reason for that.
@@ -255,13 +300,16 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// Looks on while a lock is waited for.
-    fn watch<'w>(&'w self, log: &'w LogCopy, session: &'w mut Session) -> Watch<'w> {
-        let own = self.definitions.iter().map(DefinitionLocks::connection_id);
-        let own: Vec<u32> = own.collect();
+    /// Looks on while the lock of a step is waited for, or one before all steps.
+    fn watch<'w>(
+        &'w self,
+        step: Option<Step>,
+        log: &'w LogCopy,
+        session: &'w mut Session,
+    ) -> Watch<'w> {
+        let kind = self.options.locks.kind;
         let mut announced = Duration::ZERO;
         let mut looked = Duration::ZERO;
-        let known = own.clone();
         let onlooker = move |session: &mut Session, wait: &Wait<'_>, notice: Notice<'_>| {
             if let Err(error) = log.check() {
                 *self.failed.borrow_mut() = Some(error.into());
@@ -270,12 +318,13 @@ impl<'a> Stages<'a> {
             match notice {
                 Notice::SteppedBack(holders) => {
                     announced = wait.waited;
-                    self.say_stepped_back(wait, holders);
+                    let blocked = step.map_or(NOTHING, |step| step.blocked_before(kind));
+                    self.say_stepped_back(wait, blocked, holders);
                 }
                 Notice::Waiting if wait.waited >= announced + ANNOUNCEMENT => {
                     announced = wait.waited;
                     // A server that does not answer is noticed by those who need it.
-                    if let Ok(holders) = Holders::read(session, &known) {
+                    if let Ok(holders) = wait.holders(session) {
                         self.say_waiting(wait, &holders);
                     }
                 }
@@ -286,13 +335,13 @@ impl<'a> Stages<'a> {
                 if self.definitions.is_some() {
                     self.kill_waiting_ddl(session);
                 }
-                if self.options.locks.kind == LockKind::ReadLock {
+                if (kind, step) == (LockKind::ReadLock, Some(Step::BlockDdl)) {
                     self.kill_long_queries(session, wait.waited);
                 }
             }
             ControlFlow::Continue(())
         };
-        Watch::new(session, own, Box::new(onlooker))
+        Watch::new(session, Box::new(onlooker))
     }
 
     fn say_waiting(&self, wait: &Wait<'_>, holders: &Holders) {
@@ -301,17 +350,15 @@ impl<'a> Stages<'a> {
             "Waiting for {} for {seconds} s, held up by {holders}",
             wait.statement
         ));
-        self.report.let_out();
     }
 
-    fn say_stepped_back(&self, wait: &Wait<'_>, holders: &Holders) {
+    fn say_stepped_back(&self, wait: &Wait<'_>, blocked: &str, holders: &Holders) {
         let seconds = wait.waited.as_secs();
         self.report.say(format_args!(
             "{} was not granted in {seconds} s and is asked for again later, so that others are \
-             not held up; held up by {holders}",
+             not held up: until then {blocked}; held up by {holders}",
             wait.statement
         ));
-        self.report.let_out();
     }
 
     /// `--ftwrl-wait-timeout`: nothing else is held up meanwhile.
@@ -365,7 +412,8 @@ impl<'a> Stages<'a> {
         });
     }
 
-    /// DDL that waits for our locks on definitions may hold what we wait for.
+    /// DDL that waits for our locks on definitions may hold what we wait for. A replica whose SQL
+    /// thread was ended would stand still: it is named alone.
     fn kill_waiting_ddl(&self, session: &mut Session) {
         self.kill(session, "Killing MDL waiting", Holder::is_waiting_ddl);
     }
@@ -376,11 +424,16 @@ impl<'a> Stages<'a> {
             if !self.killed.borrow_mut().insert((holder.id, holder.query_id)) {
                 continue;
             }
+            if holder.is_system() {
+                self.report.say(format_args!(
+                    "Not killed, because it is a thread of the server, as of a replica: {holder}"
+                ));
+                continue;
+            }
             self.report.say(format_args!("{words} {holder}"));
             if let Err(error) = holder.kill(session) {
                 self.report.say(format_args!("Warning: it cannot be killed: {error}"));
             }
-            self.report.let_out();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use mdl::holders::QueryType;
-use mdl::session::{ConnectOptions, Protocol, TlsOptions};
+use mdl::session::{ConnectOptions, Connections, Protocol, TlsOptions};
 use mdl::stage::{LockKind, LockOptions};
 
 use super::settings::Origin;
@@ -330,6 +330,7 @@ impl Parser<'_> {
             socket: socket.map(PathBuf::from),
             protocol: self.protocol()?,
             tls: self.tls()?,
+            made: Connections::default(),
         })
     }
 
