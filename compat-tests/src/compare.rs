@@ -1,6 +1,6 @@
 //! Tells whether two servers hold the same rows, or two backups the same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -31,6 +31,7 @@ impl State {
              AND NOT (table_schema = 'mysql' AND (table_name LIKE '%\\_stats' \
              OR table_name IN ('general_log', 'slow_log', 'gtid_slave_pos', 'transaction_registry')))",
         );
+        let generated = tables_with_generated_columns(&mut connection);
         let tables = names
             .into_iter()
             .flatten()
@@ -38,7 +39,7 @@ impl State {
                 // Not COUNT(*), which Aria and MyISAM answer from a counter.
                 let sql = format!("SELECT IFNULL(SUM(1), 0) FROM {name}");
                 let count = rows(&mut connection, &sql);
-                let sql = checksum_query(&mut connection, &name);
+                let sql = checksum_query(&name, &generated);
                 let sum = rows(&mut connection, &sql);
                 let text = |rows: Vec<Vec<String>>| {
                     rows.into_iter().flatten().last().expect("one row with one value")
@@ -76,22 +77,37 @@ impl State {
     }
 }
 
-/// The statement that computes a checksum of all rows of a table. That of the server for such a
-/// purpose takes anything for the values of generated columns, even of stored ones.
-fn checksum_query(connection: &mut Conn, name: &str) -> String {
+/// The columns, as text, of each table that has generated ones. `CHECKSUM TABLE` takes anything for
+/// their values, even of stored ones.
+fn tables_with_generated_columns(connection: &mut Conn) -> HashMap<String, Vec<String>> {
     let columns = rows(
         connection,
-        &format!(
-            "SELECT CONCAT('QUOTE(`', column_name, '`)'), extra LIKE '%GENERATED%' \
-             FROM information_schema.columns \
-             WHERE CONCAT('`', table_schema, '`.`', table_name, '`') = '{name}'"
-        ),
+        "SELECT CONCAT('`', table_schema, '`.`', table_name, '`'), \
+         CONCAT('QUOTE(`', column_name, '`)'), extra LIKE '%GENERATED%' \
+         FROM information_schema.columns WHERE table_schema <> 'information_schema'",
     );
-    if columns.iter().all(|column| column.last().is_some_and(|is_generated| is_generated == "0")) {
-        return format!("CHECKSUM TABLE {name} EXTENDED");
+    let mut tables = HashMap::<_, Vec<_>>::new();
+    let mut generated = HashSet::new();
+    for row in columns {
+        let Ok([table, column, is_generated]) = <[String; 3]>::try_from(row) else { continue };
+        if is_generated == "1" {
+            generated.insert(table.clone());
+        }
+        tables.entry(table).or_default().push(column);
     }
-    let columns: Vec<String> = columns.into_iter().filter_map(|c| c.into_iter().next()).collect();
-    format!("SELECT BIT_XOR(CRC32(CONCAT_WS(',', {}))) FROM {name}", columns.join(", "))
+    tables.retain(|table, _| generated.contains(table));
+    tables
+}
+
+/// The statement that computes a checksum of all rows of a table.
+fn checksum_query(name: &str, generated: &HashMap<String, Vec<String>>) -> String {
+    match generated.get(name) {
+        None => format!("CHECKSUM TABLE {name} EXTENDED"),
+        Some(columns) => {
+            let columns = columns.join(", ");
+            format!("SELECT BIT_XOR(CRC32(CONCAT_WS(',', {columns}))) FROM {name}")
+        }
+    }
 }
 
 /// Lets the server check each of its tables with all indexes.
