@@ -293,6 +293,7 @@ fn plugins_and_keys_are_recorded_as_the_reference_does() {
         "--file-key-management-filekey=secret",
         "--file-key-management-encryption-algorithm=aes_ctr",
         "--plugin-load-add=provider_lz4",
+        "--innodb-encrypt-log=ON",
         "--innodb-encrypt-tables=FORCE",
     ];
     for series in Series::CURRENT {
@@ -337,4 +338,47 @@ fn missing_and_wrong_keys_are_named() {
     assert!(!try_with("nonsense", &["key file", "line 1"]));
     let other_2 = format!("{}\n2;{}\n", without_2.join("\n"), "0".repeat(32));
     assert!(try_with(&other_2, &["t.ibd", "key 2 in version 1 does not fit"]));
+}
+
+#[test]
+fn encrypted_redo_log() {
+    for (series, mode) in [(Series::V10_11, "aes_cbc"), (Series::V11_8, "aes_ctr")] {
+        let mode = format!("--file-key-management-encryption-algorithm={mode}");
+        let options = ["--innodb-encrypt-log=ON", "--innodb-log-file-size=4M", &mode];
+        check_encrypted_tables(series, &options);
+    }
+}
+
+#[test]
+fn redo_log_of_blocks() {
+    for options in [&["--innodb-log-file-size=4M"][..], &["--innodb-page-size=4k"]] {
+        let tables = Tables::new(&row_formats(4), &OTHERS);
+        BackedUp::new(Series::V10_5, options, &tables).check();
+    }
+}
+
+/// Tables of other engines, elsewhere, in partitions: a server that has no log of its DDL.
+#[test]
+fn usual_tables_of_10_5() {
+    let mut backed_up = BackedUp::new(Series::V10_5, &[], &Tables::default());
+    // The restored tables belong in the same place.
+    backed_up.source.shutdown();
+    let elsewhere = backed_up.source.dir().join("elsewhere");
+    fs::rename(&elsewhere, elsewhere.with_file_name("moved")).unwrap();
+    backed_up.check();
+}
+
+#[test]
+fn encrypted_redo_log_of_blocks() {
+    for mode in ["aes_cbc", "aes_ctr"] {
+        let mode = format!("--file-key-management-encryption-algorithm={mode}");
+        let options = [
+            "--innodb-encrypt-log=ON",
+            "--innodb-encrypt-tables=ON",
+            "--innodb-encryption-threads=4",
+            "--innodb-checksum-algorithm=crc32",
+            &mode,
+        ];
+        check_encrypted_tables(Series::V10_5, &options);
+    }
 }

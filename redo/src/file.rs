@@ -121,6 +121,14 @@ impl LogFile {
         }
     }
 
+    /// How LSNs are laid out in the file, but for blocks.
+    pub fn ring(&self) -> Option<Ring> {
+        match &self.kind {
+            Kind::Ring { ring, .. } => Some(*ring),
+            Kind::Blocks { .. } => None,
+        }
+    }
+
     /// Offset in the file of the ring's first byte.
     pub fn ring_offset(&self) -> u64 {
         match &self.kind {

@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::Receiver;
 use innodb::Lsn;
+use innodb::encrypted::KeySource;
 use redo::header::Checkpoint;
 
 use super::redo_copy::{CopiedLog, FileEvent, Lag, RedoCopier, RedoCopyError};
@@ -26,12 +28,17 @@ impl LogCopy {
     ///
     /// # Errors
     ///
-    /// The log cannot be read, or the backup holds one already.
-    pub fn start(dir: &Path, creator: &str, sink: &dyn Sink) -> anyhow::Result<Self> {
+    /// The log cannot be read or decrypted, or the backup holds one already.
+    pub fn start(
+        dir: &Path,
+        creator: &str,
+        keys: Option<Arc<dyn KeySource>>,
+        sink: &dyn Sink,
+    ) -> anyhow::Result<Self> {
         let out =
             sink.create_urgent(Path::new(NAME)).context("create ib_logfile0 in the backup")?;
         let out = LogFile { out, len: 0 };
-        let (copier, events) = RedoCopier::start(&dir.join(NAME), creator, out)?;
+        let (copier, events) = RedoCopier::start(&dir.join(NAME), creator, keys, out)?;
         Ok(Self { copier, events })
     }
 

@@ -12,6 +12,7 @@
 
 mod error;
 mod follow;
+mod framing;
 mod live_log;
 mod shared;
 #[cfg(test)]
@@ -24,11 +25,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use redo::header::{Checkpoint, HEADER_LEN};
+use innodb::encrypted::KeySource;
+use redo::header::Checkpoint;
 use redo::{Lsn, PageNo, SpaceId};
 
 pub use self::error::RedoCopyError;
 use self::follow::{Follower, Window};
+use self::framing::Framing;
 use self::live_log::LiveLog;
 use self::shared::Shared;
 
@@ -102,8 +105,6 @@ pub struct CopiedLog {
     pub checkpoint: Checkpoint,
     /// Where it ends: the limit.
     pub end_lsn: Lsn,
-    /// Bytes written, with the header.
-    pub len: u64,
 }
 
 /// Copies the log in a thread of its own until its limit is reached, it fails, or it is dropped.
@@ -117,21 +118,24 @@ pub struct RedoCopier<W> {
 
 impl<W: Write + Send + 'static> RedoCopier<W> {
     /// Starts to copy the log at `path` (`ib_logfile0`) to `out`, from its newest checkpoint on.
-    /// The header is written at once, naming `creator` (`Backup ` and a version).
+    /// The header is written at once, naming `creator` (`Backup ` and a version). `keys` are those
+    /// of the server, for encrypted logs.
     ///
     /// # Errors
     ///
-    /// The log cannot be read or has an unusable format, or `out` fails.
+    /// The log cannot be read or has an unusable format, its key is missing, or `out` fails.
     pub fn start(
         path: &Path,
         creator: &str,
+        keys: Option<Arc<dyn KeySource>>,
         mut out: W,
     ) -> Result<(Self, Receiver<FileEvent>), RedoCopyError> {
         let log = LiveLog::open(path)?;
-        let checkpoint = log.checkpoint()?;
-        out.write_all(&log.header().copied(checkpoint, creator))
+        let checkpoint = log.header().checkpoint();
+        let framing = Framing::of(log.header(), keys)?;
+        out.write_all(&log.header().copied_header(creator))
             .map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
-        let capacity = log.ring().capacity();
+        let capacity = log.header().capacity();
         let shared = Arc::new(Shared::new(checkpoint.lsn, checkpoint.end_lsn, capacity));
         let (events, receiver) = crossbeam_channel::unbounded();
         let follower = Follower {
@@ -140,6 +144,8 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
             shared: Arc::clone(&shared),
             out,
             events,
+            framing,
+            is_complete: false,
             position: checkpoint.lsn,
             proven: checkpoint.end_lsn,
             window: Window::default(),
@@ -242,8 +248,7 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
         let end_lsn = self.shared.drain(patience)?;
         let out = self.thread.take().and_then(|thread| thread.join().ok().flatten());
         let out = out.ok_or(RedoCopyError::Panicked)?;
-        let len = HEADER_LEN.saturating_add(end_lsn.since(self.checkpoint.lsn));
-        Ok((CopiedLog { checkpoint: self.checkpoint, end_lsn, len }, out))
+        Ok((CopiedLog { checkpoint: self.checkpoint, end_lsn }, out))
     }
 }
 

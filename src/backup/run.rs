@@ -92,7 +92,8 @@ fn back_up(
     attempt: &Attempt,
 ) -> anyhow::Result<()> {
     // First of all: changes made while files are listed and copied must be in the copied log.
-    let log = LogCopy::start(&facts.log_group_home_dir(), &facts.version.creator(), sink)?;
+    let creator = facts.version.creator();
+    let log = LogCopy::start(&facts.log_group_home_dir(), &creator, keys.clone(), sink)?;
     let start = log.start_checkpoint().lsn;
     report.say(format_args!("Copying the redo log from LSN {start}"));
     let mut stages = Stages::new(options, report);

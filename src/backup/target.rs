@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use chrono::{DateTime, Local};
 use innodb::Lsn;
 use innodb::datadir::DataFilePath;
@@ -49,11 +49,6 @@ pub fn check_server(
     report: &Report,
 ) -> anyhow::Result<()> {
     report.say(format_args!("Using server version {}", facts.version));
-    ensure!(
-        (facts.version.major, facts.version.minor) >= (10, 8),
-        "the redo log of MariaDB {} is not supported yet; 10.8 and later are",
-        facts.version
-    );
     if let Some(plugin) = facts.unsupported_plugin() {
         bail!("the server uses the plugin {plugin}, whose data this version cannot back up yet");
     }
@@ -230,7 +225,7 @@ impl Metadata<'_> {
             from_lsn: Lsn(0),
             to_lsn: self.checkpoint,
             last_lsn: self.end,
-            recover_binlog_info: Some(false),
+            recover_binlog_info: (version.series() >= (10, 6)).then_some(false),
         };
         write(sink, names.checkpoints, &checkpoints.render())?;
         sink.sync().with_context(|| format!("sync the backup in {target}"))

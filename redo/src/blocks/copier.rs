@@ -7,7 +7,6 @@ use crate::mtr::{Layout, Mtr, Stored, Unfinished};
 
 /// Why a log cannot be copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum CopyError {
     /// The log cannot be cut at the limit: a mini-transaction goes over it.
     #[error("the mini-transaction from LSN {start} to {end} goes over LSN {limit}")]

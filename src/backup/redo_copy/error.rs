@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use innodb::encrypted::KeyError;
+use redo::blocks::CopyError;
 use redo::header::HeaderError;
 use redo::{Lsn, RedoError};
 
@@ -39,6 +41,26 @@ pub enum RedoCopyError {
     /// A mini-transaction with the right checksum holds a record that is not understood.
     #[error("the redo log cannot be understood")]
     Record(#[from] RedoError),
+    /// The log is encrypted, and its key is not to be had.
+    #[error("the redo log is encrypted with key {}", redo::encryption::KEY_ID)]
+    Key(#[source] Arc<KeyError>),
+    /// The log is encrypted, and the server names no key management.
+    #[error(
+        "the redo log is encrypted with key {}, and no keys are given",
+        redo::encryption::KEY_ID
+    )]
+    NoKeys,
+    /// What begins there is no mini-transaction, in blocks that are as the server wrote them.
+    #[error(
+        "there is no mini-transaction at LSN {lsn}: the redo log is damaged, or the key does not fit"
+    )]
+    Malformed {
+        /// Where.
+        lsn: Lsn,
+    },
+    /// The log was rebuilt with other parameters of encryption than those in the copy's header.
+    #[error("the server replaced its redo log by one that is encrypted in another way")]
+    EncryptionChanged,
     /// The server overwrote log before it was copied.
     #[error(
         "Was only able to copy log from {from} to {to}, not {target}: the server has overwritten \
@@ -116,6 +138,15 @@ pub enum RedoCopyError {
     /// The thread ended by a fault of this program.
     #[error("the thread that copies the redo log ended unexpectedly")]
     Panicked,
+}
+
+impl From<CopyError> for RedoCopyError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::LimitInside { limit, start, end } => Self::LimitInside { limit, start, end },
+            CopyError::Malformed { lsn } => Self::Malformed { lsn },
+        }
+    }
 }
 
 impl RedoCopyError {

@@ -21,6 +21,9 @@
 //! - the end of the log, when it has not changed for [`SETTLE`].
 //!
 //! Each time, the knowledge is older than the read whose bytes are taken.
+//!
+//! All this is about logs of 10.8 and later. In those of blocks, number and checksum of a block
+//! tell stale ones and half written ones; only the last block is written again, so it is held back.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -30,11 +33,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use redo::blocks::{BLOCK_LEN, BlocksEnd};
 use redo::header::Checkpoint;
-use redo::mtr::{Mtr, Run, RunKind, Unfinished};
+use redo::mtr::{Mtr, Run, RunKind, Stored, Unfinished};
 use redo::record::{self, FileRecord, Record};
 use redo::{Lsn, PageNo, Ring};
 
+use super::framing::Framing;
 use super::live_log::{AtPath, LiveLog};
 use super::shared::{Shared, Step};
 use super::{FileChange, FileEvent, RedoCopyError};
@@ -67,6 +72,9 @@ pub(super) struct Follower<W> {
     pub(super) shared: Arc<Shared>,
     pub(super) out: W,
     pub(super) events: Sender<FileEvent>,
+    pub(super) framing: Framing,
+    /// The limit was reached, and everything before it was copied.
+    pub(super) is_complete: bool,
     /// End of the copy.
     pub(super) position: Lsn,
     /// Everything before this is final in the file.
@@ -129,7 +137,7 @@ impl<W: Write> Follower<W> {
                 }
             };
             let round = self.round(limit);
-            if limit == Some(self.position) && round.is_ok() {
+            if self.is_complete && round.is_ok() {
                 self.out.flush().map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
                 self.shared.round_done(self.position, true);
                 return Ok(self.out);
@@ -144,10 +152,19 @@ impl<W: Write> Follower<W> {
     }
 
     fn round(&mut self, limit: Option<Lsn>) -> Result<Round, RedoCopyError> {
+        match self.framing {
+            Framing::Ring(_) => self.ring_round(limit),
+            Framing::Blocks(_) => self.block_round(limit),
+        }
+    }
+
+    fn ring_round(&mut self, limit: Option<Lsn>) -> Result<Round, RedoCopyError> {
+        let Framing::Ring(framing) = &mut self.framing else { return Ok(Round::Nothing) };
         if limit.is_some_and(|limit| limit <= self.position) {
+            self.is_complete = true;
             return Ok(Round::Progress);
         }
-        let ring = self.log.ring();
+        let (ring, layout) = (framing.ring(), framing.layout());
         let largest = usize::try_from(ring.capacity()).unwrap_or(WINDOW_MAX).min(WINDOW_MAX);
         let len = self.window.want.clamp(WINDOW_MIN, WINDOW_MAX).min(largest);
         // Only ever grows: no zeroing of memory that is about to be read into.
@@ -162,25 +179,26 @@ impl<W: Write> Follower<W> {
         let (mut seen, mut lsn) = (0, self.position);
         let end = loop {
             let rest = window.get_mut(seen..).unwrap_or_default();
-            let mtr = match Mtr::parse(rest, lsn, ring) {
-                Ok(mtr) => mtr,
+            let stored = match Stored::parse(rest, lsn, layout) {
+                Ok(stored) => stored,
                 Err(end) => break end,
             };
-            seen += mtr.stored_len();
-            lsn = mtr.end();
+            seen += stored.stored_len();
+            lsn = stored.end();
             if lsn > proven || limit == Some(position) {
                 // A look ahead: where it reaches into another block, the block before is final.
-                if let Some(block) = block_start(ring, lsn).filter(|&block| block > mtr.start()) {
+                if let Some(block) = block_start(ring, lsn).filter(|&block| block > stored.start())
+                {
                     self.proven = self.proven.max(block);
                 }
                 continue;
             }
             if let Some(limit) = limit.filter(|&limit| lsn > limit) {
-                let start = mtr.start();
+                let start = stored.start();
                 return Err(RedoCopyError::LimitInside { limit, start, end: lsn });
             }
-            announce(&mtr, &self.events)?;
-            let sequence_at = mtr.sequence_at();
+            announce(&framing.decrypt(&stored)?, &self.events)?;
+            let sequence_at = stored.sequence_at();
             (accepted, position) = (seen, lsn);
             // The copy never wraps, so all of it is in the first lap. The CRC does not cover this.
             if let Some(sequence) = rest.get_mut(sequence_at) {
@@ -214,6 +232,46 @@ impl<W: Write> Follower<W> {
         } else {
             Round::Torn
         })
+    }
+
+    fn block_round(&mut self, limit: Option<Lsn>) -> Result<Round, RedoCopyError> {
+        let Framing::Blocks(framing) = &mut self.framing else { return Ok(Round::Nothing) };
+        let capacity = usize::try_from(self.log.header().capacity()).unwrap_or(WINDOW_MAX);
+        let largest = capacity.min(WINDOW_MAX);
+        let len = self.window.want.clamp(WINDOW_MIN, WINDOW_MAX).min(largest);
+        let len = len - len % BLOCK_LEN;
+        if self.window.bytes.len() < len {
+            self.window.bytes.resize(len, 0);
+        }
+        let window = self.window.bytes.get_mut(..len).unwrap_or_default();
+        self.log.read(framing.copier.window_start(), window)?;
+        let taken = framing.copier.take(window, limit, |mtr| announce(mtr, &self.events))?;
+        let last = taken.last.as_ref().map(<[u8; BLOCK_LEN]>::as_slice);
+        for blocks in [taken.blocks, last.unwrap_or_default()] {
+            self.out.write_all(blocks).map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
+        }
+        self.is_complete = last.is_some();
+        let before = std::mem::replace(&mut self.position, framing.copier.position());
+        let has_more = taken.end == BlocksEnd::NeedMore;
+        let can_grow = has_more && taken.blocks.is_empty() && len < largest;
+        self.window.want = match (can_grow, has_more) {
+            (true, _) => len * 4,
+            (false, true) => len,
+            (false, false) => WINDOW_MIN,
+        };
+        match taken.end {
+            BlocksEnd::KeyVersion(version) => {
+                framing.change_key(version)?;
+                Ok(Round::Again)
+            }
+            _ if self.position > before => Ok(Round::Progress),
+            _ if can_grow => Ok(Round::Again),
+            BlocksEnd::Overwritten if taken.is_at_start => {
+                Err(self.shared.overrun(self.position, self.position))
+            }
+            BlocksEnd::Partial | BlocksEnd::Old => Ok(Round::Nothing),
+            _ => Ok(Round::Torn),
+        }
     }
 
     /// Finds out why there is nothing to copy, if that lasts; waits a little.
@@ -265,7 +323,7 @@ impl<W: Write> Follower<W> {
         self.proven = self.proven.max(checkpoint.end_lsn);
         // Whatever is before the checkpoint is durable in the file, unless its place has been
         // reused; whatever is before its end LSN was written.
-        let lap = self.log.ring().capacity();
+        let lap = self.log.header().capacity();
         let overrun =
             checkpoint.lsn > self.position || checkpoint.end_lsn.since(self.position) >= lap;
         Ok(overrun.then_some(Suspicion::Overrun(checkpoint)))
@@ -274,11 +332,18 @@ impl<W: Write> Follower<W> {
     /// Goes on in the file that replaced the log; the old one has been read to its end.
     fn switch(&mut self) -> Result<(), RedoCopyError> {
         let log = LiveLog::open(&self.path)?;
-        let first_lsn = log.header().first_lsn();
+        // Servers with logs of blocks replace them at a start alone.
+        let first_lsn = log.header().ring().map_or(log.header().checkpoint().lsn, Ring::first_lsn);
         if self.position < first_lsn {
             return Err(RedoCopyError::Replaced { position: self.position, first_lsn });
         }
-        self.shared.set_capacity(log.ring().capacity());
+        match &mut self.framing {
+            Framing::Ring(framing) => framing.switch(log.header())?,
+            Framing::Blocks(_) => {
+                return Err(RedoCopyError::Replaced { position: self.position, first_lsn });
+            }
+        }
+        self.shared.set_capacity(log.header().capacity());
         self.log = log;
         Ok(())
     }

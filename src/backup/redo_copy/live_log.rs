@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redo::header::{Checkpoint, HEADER_LEN, HEADER_SIZE, HeaderError, LogHeader};
-use redo::{Lsn, Ring};
+use redo::Lsn;
+use redo::file::LogFile;
+use redo::header::{Checkpoint, HEADER_LEN, HEADER_SIZE, HeaderError};
 
 use super::RedoCopyError;
 
@@ -20,8 +21,7 @@ const CHECKPOINT_TRIES: u32 = 10;
 pub(super) struct LiveLog {
     file: File,
     path: PathBuf,
-    header: LogHeader,
-    ring: Ring,
+    header: LogFile,
     len: u64,
     /// Device and inode.
     id: (u64, u64),
@@ -41,45 +41,24 @@ impl LiveLog {
         let failed = |action| move |error| read_error(action, path, error);
         let file = File::open(path).map_err(failed("open"))?;
         let metadata = file.metadata().map_err(failed("examine"))?;
-        let mut area = [0; HEADER_SIZE];
-        let unusable = |source| RedoCopyError::Header { path: path.to_owned(), source };
-        if metadata.len() < HEADER_LEN {
-            return Err(unusable(HeaderError::TooSmall { len: metadata.len() }));
+        let len = metadata.len();
+        if len < HEADER_LEN {
+            let source = HeaderError::TooSmall { len };
+            return Err(RedoCopyError::Header { path: path.to_owned(), source });
         }
-        file.read_exact_at(&mut area, 0).map_err(failed("read"))?;
-        let header = LogHeader::parse(&area).map_err(unusable)?;
-        let ring = header.ring(metadata.len()).map_err(unusable)?;
+        let header = read_header(&file, path, len)?;
         let id = (metadata.dev(), metadata.ino());
-        Ok(Self { file, path: path.to_owned(), header, ring, len: metadata.len(), id })
+        Ok(Self { file, path: path.to_owned(), header, len, id })
     }
 
-    pub(super) fn header(&self) -> &LogHeader {
+    /// What the log said about itself when it was opened.
+    pub(super) fn header(&self) -> &LogFile {
         &self.header
-    }
-
-    pub(super) fn ring(&self) -> Ring {
-        self.ring
     }
 
     /// The newest checkpoint now in the file.
     pub(super) fn checkpoint(&self) -> Result<Checkpoint, RedoCopyError> {
-        let mut tries = 0;
-        loop {
-            let mut area = [0; HEADER_SIZE];
-            self.file
-                .read_exact_at(&mut area, 0)
-                .map_err(|error| read_error("read", &self.path, error))?;
-            match Checkpoint::newest(&area, self.header.first_lsn()) {
-                Ok(checkpoint) => return Ok(checkpoint),
-                Err(_) if tries < CHECKPOINT_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(source) => {
-                    return Err(RedoCopyError::Header { path: self.path.clone(), source });
-                }
-            }
-        }
+        Ok(read_header(&self.file, &self.path, self.len)?.checkpoint())
     }
 
     /// Whether the path still leads to this file.
@@ -95,18 +74,35 @@ impl LiveLog {
         }
     }
 
-    /// Fills `window` with the log from `lsn` on, joining the end and the beginning of the ring.
-    /// It must not be longer than the ring.
+    /// Fills `window` with the log from `lsn` on, or from the block that holds it, joining the end
+    /// and the beginning of the ring. It must not be longer than the ring.
     pub(super) fn read(&self, lsn: Lsn, window: &mut [u8]) -> Result<(), RedoCopyError> {
         let failed = |error| read_error("read", &self.path, error);
-        let (Some(offset), Some(contiguous)) = (self.ring.offset(lsn), self.ring.contiguous(lsn))
-        else {
-            return Err(failed(io::Error::from(io::ErrorKind::InvalidInput)));
-        };
-        let until_end = usize::try_from(contiguous).unwrap_or(usize::MAX).min(window.len());
+        let place = self.header.place(lsn);
+        let place = place.ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
+        let until_end = usize::try_from(place.contiguous).unwrap_or(usize::MAX).min(window.len());
         let (before, after) = window.split_at_mut(until_end);
-        self.file.read_exact_at(before, offset).map_err(failed)?;
-        self.file.read_exact_at(after, HEADER_LEN).map_err(failed)
+        self.file.read_exact_at(before, place.offset).map_err(failed)?;
+        self.file.read_exact_at(after, self.header.ring_offset()).map_err(failed)
+    }
+}
+
+/// Reads the header with its newest checkpoint; again, where a write may have been in the way.
+fn read_header(file: &File, path: &Path, len: u64) -> Result<LogFile, RedoCopyError> {
+    let mut tries = 0;
+    loop {
+        let mut area = [0; HEADER_SIZE];
+        file.read_exact_at(&mut area, 0).map_err(|error| read_error("read", path, error))?;
+        match LogFile::parse(&area, len) {
+            Ok(header) => return Ok(header),
+            Err(HeaderError::NoCheckpoint | HeaderError::Checksum { .. })
+                if tries < CHECKPOINT_TRIES =>
+            {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(source) => return Err(RedoCopyError::Header { path: path.to_owned(), source }),
+        }
     }
 }
 
