@@ -9,6 +9,7 @@
 //! index     entries by page, sorted, in memory or spilled to a file
 //! recover   entries onto pages: read, verify, apply, journal, write
 //! keys      keys of encrypted tablespaces: whether they are there, and the right ones
+//! log       the log of the backup, and the empty one that is left
 //! journal   what makes torn writes good again
 //! binlog    binary log position in the rollback segments
 //! ```
@@ -17,6 +18,7 @@ mod binlog;
 mod index;
 mod journal;
 mod keys;
+mod log;
 mod markers;
 mod memory;
 mod page;

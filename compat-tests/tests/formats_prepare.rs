@@ -227,16 +227,22 @@ fn reference_prepares(series: Series, dir: &Path) {
 fn both_prepare_to_the_same(series: Series, options: &[&str], tables: &Tables<'_>) {
     let Backup { mut source, dir, state } = back_up(series, options, tables);
     source.shutdown();
-    let theirs = copy(&dir, "theirs");
-    reference_prepares(series, &theirs);
-    let ours = copy(&dir, "ours");
-    Tool::Ours.prepare(&ours, &[]);
-    assert_same(&theirs, &ours);
+    let ours = both_prepare(series, &dir);
     let server_options: Vec<&str> = source.options().iter().map(String::as_str).collect();
     let restored = Tool::Ours.restore(&ours, series, &server_options);
     replay_binlog(&source, &dir, &restored);
     state.assert_same_as(&State::of(&restored));
     check_tables(&restored);
+}
+
+/// Both prepare a copy, to the same bytes.
+fn both_prepare(series: Series, backup: &Path) -> PathBuf {
+    let theirs = copy(backup, "theirs");
+    reference_prepares(series, &theirs);
+    let ours = copy(backup, "ours");
+    Tool::Ours.prepare(&ours, &[]);
+    assert_same(&theirs, &ours);
+    ours
 }
 
 /// The same bytes, but for page compression: there the same pages, since compressors differ.
@@ -416,4 +422,59 @@ fn wrong_and_missing_keys() {
     }
     fs::write(&keys, &good).expect("write the keys");
     Tool::Ours.prepare(&copy, &[&file]);
+}
+
+#[test]
+fn wrong_and_missing_keys_of_logs() {
+    let options = with_keys(&["--loose-innodb-encrypt-log=ON"]);
+    for series in [Series::V10_5, Series::V10_11] {
+        let Backup { source: _source, dir, .. } = back_up(series, &options, &PLAIN[..1]);
+        let keys = dir.with_file_name("keys");
+        let file = format!("--file-key-management-filename={}", keys.display());
+        let good = fs::read_to_string(KEY_FILE).expect("read the keys");
+        let copy = copy(&dir, "copy");
+        let second = good.lines().last().expect("a second key");
+        for content in [&good.replace("770A", "770B"), second] {
+            fs::write(&keys, content).expect("write the keys");
+            let mut command = Tool::Ours.prepare_command(&copy, &[&file]);
+            run(&mut command).expect_failure(&["key 1"]);
+            assert_eq!(differences(&dir, &copy, Allowed::Nothing), "", "{series}");
+        }
+    }
+}
+
+#[test]
+fn encrypted_logs() {
+    let options = with_keys(&["--loose-innodb-encrypt-log=ON"]);
+    let tables = [&ENCRYPTED[..], &PLAIN].concat();
+    for series in Series::CURRENT {
+        both_prepare_to_the_same(series, &options, &tables);
+    }
+}
+
+#[test]
+fn logs_of_blocks() {
+    let tables = [&PLAIN[..], &ROW_COMPRESSED, &ROW_COMPRESSED_16K].concat();
+    both_prepare_to_the_same(Series::V10_5, &[], &tables);
+}
+
+#[test]
+fn encrypted_logs_of_blocks() {
+    let options = with_keys(&["--loose-innodb-encrypt-log=ON", "--innodb-page-size=4k"]);
+    let tables = [&ENCRYPTED[..], &PLAIN].concat();
+    both_prepare_to_the_same(Series::V10_5, &options, &tables);
+}
+
+#[test]
+fn checksums_of_10_5() {
+    let tables = [&PLAIN[..], &ROW_COMPRESSED].concat();
+    for algorithm in ["innodb", "none"] {
+        println!("{algorithm}");
+        let option = format!("--innodb-checksum-algorithm={algorithm}");
+        both_prepare_to_the_same(Series::V10_5, &[&option], &tables);
+        // On what the reference leaves with these, a server does not start.
+        let option = format!("--innodb-checksum-algorithm=strict_{algorithm}");
+        let Backup { source: _source, dir, .. } = back_up(Series::V10_5, &[&option], &tables);
+        both_prepare(Series::V10_5, &dir);
+    }
 }

@@ -18,7 +18,7 @@ mod verify;
 
 pub use algorithm::{ChecksumAlgorithm, UnknownAlgorithm};
 pub use codec::{CodecError, Decoded, PageCodec};
-pub use seal::seal;
+pub use seal::{seal, set_flush_lsn};
 pub use verify::{SpaceContext, verify};
 
 use crate::bytes::is_zero;

@@ -108,6 +108,12 @@ impl<'a> Mtr<'a> {
         Runs { bytes: self.records, at: 0, start: self.start, seen_page: false }
     }
 
+    /// Bytes of the records, counted from the start of the mini-transaction; `None` if they are not
+    /// all in it.
+    pub fn records_at(&self, range: Range<usize>) -> Option<&'a [u8]> {
+        self.records.get(range)
+    }
+
     /// The bytes of a run, for [`record::decode_run`]; empty if the run is not of this
     /// mini-transaction.
     pub fn run_bytes(&self, run: &Run) -> &'a [u8] {

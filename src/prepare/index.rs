@@ -35,13 +35,18 @@ pub(super) struct Entry {
     page: u64,
     /// LSN of the run's first byte.
     lsn: u64,
-    /// Bits 0-1: kind; 2-21: bytes from the mini-transaction's start to the run; 22-42: bytes
-    /// from the run's start to the mini-transaction's end; 43-63: length of the run.
+    /// Bits 0-1: kind; 2-22: bytes from the mini-transaction's start to the run; 23-43: length of
+    /// the run; 44-63: from the run's end to the mini-transaction's, in LSNs, or [`FAR`].
     packed: u64,
 }
 const _: () = assert!(size_of::<Entry>() == 24);
-// Each distance is less than 2^21, the first less than 2^20.
-const _: () = assert!(redo::mtr::WINDOW_LEN_MIN < 1 << 21 && redo::mtr::RECORDS_LEN_MAX <= 1 << 20);
+/// Bits of the first two distances.
+const BITS: u32 = 21;
+const LOW: u64 = (1 << BITS) - 1;
+/// The end of the mini-transaction is as far away or farther; the log tells where it is.
+const FAR: u64 = 0xf_ffff;
+const _: () = assert!(redo::mtr::RECORDS_LEN_MAX <= 1 << BITS);
+const _: () = assert!(redo::blocks::RECORDS_LEN_MAX <= 1 << BITS);
 
 impl Entry {
     /// The entry of `run` in `mtr`; `None` if there is nothing to apply to a page.
@@ -55,33 +60,40 @@ impl Entry {
         };
         let back = run.range.start as u64;
         let lsn = mtr.start().0 + back;
-        let forward = mtr.end().0 - lsn;
         let len = run.range.len() as u64;
+        let forward = mtr.end().since(Lsn(lsn + len)).min(FAR);
         Some(Self {
             page: key(run.page),
             lsn,
-            packed: kind | back << 2 | forward << 22 | len << 43,
+            packed: kind | back << 2 | len << (2 + BITS) | forward << (2 + 2 * BITS),
         })
     }
 
-    /// LSN of the run's first byte.
+    /// The mini-transaction's start, and bytes of its records before the run. In blocks (10.5 to
+    /// 10.7) the run is somewhat later in the log than this sum, which orders runs alike.
     pub(super) fn lsn(&self) -> Lsn {
         Lsn(self.lsn)
     }
 
     /// Length of the run in bytes.
     pub(super) fn len(&self) -> u64 {
-        self.packed >> 43
+        self.packed >> (2 + BITS) & LOW
+    }
+
+    /// Bytes of the mini-transaction before the run.
+    pub(super) fn start_in_mtr(&self) -> u64 {
+        self.packed >> 2 & LOW
     }
 
     /// Start of the mini-transaction.
     pub(super) fn mtr_start(&self) -> Lsn {
-        Lsn(self.lsn - (self.packed >> 2 & 0xf_ffff))
+        Lsn(self.lsn - self.start_in_mtr())
     }
 
-    /// End of the mini-transaction.
-    pub(super) fn mtr_end(&self) -> Lsn {
-        Lsn(self.lsn + (self.packed >> 22 & 0x1f_ffff))
+    /// End of the mini-transaction, unless it is far away.
+    pub(super) fn mtr_end(&self) -> Option<Lsn> {
+        let forward = self.packed >> (2 + 2 * BITS);
+        (forward != FAR).then(|| Lsn(self.lsn + self.len() + forward))
     }
 
     /// Whether the run begins with `INIT_PAGE`.
@@ -412,17 +424,19 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn entry(page: u64, lsn: u64, kind: u64) -> Entry {
-        Entry { page, lsn, packed: kind | 1 << 43 }
+        Entry { page, lsn, packed: kind | 1 << (2 + BITS) }
     }
 
     #[test]
     fn an_entry_holds_the_greatest_distances() {
-        let packed = INIT | 0xf_ffff << 2 | 0x10_0004 << 22 | 0xf_ffff << 43;
+        let packed = INIT | LOW << 2 | LOW << 23 | (FAR - 1) << 44;
         let entry = Entry { page: key(PageId::new(7, 9)), lsn: 5 << 40, packed };
         assert_eq!(page_of(entry.page), PageId::new(7, 9));
-        assert_eq!(entry.mtr_start(), Lsn((5 << 40) - 0xf_ffff));
-        assert_eq!(entry.mtr_end(), Lsn((5 << 40) + 0x10_0004));
-        assert_eq!(entry.len(), 0xf_ffff);
+        assert_eq!(entry.mtr_start(), Lsn((5 << 40) - 0x1f_ffff));
+        assert_eq!(entry.mtr_end(), Some(Lsn((5 << 40) + 0x1f_ffff + 0xf_fffe)));
+        assert_eq!((entry.start_in_mtr(), entry.len()), (0x1f_ffff, 0x1f_ffff));
+        let far = Entry { packed: packed | FAR << 44, ..entry };
+        assert_eq!((far.mtr_end(), far.mtr_start()), (None, entry.mtr_start()));
         assert!(entry.is_init() && entry.is_restart() && !entry.is_free());
     }
 

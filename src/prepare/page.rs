@@ -3,8 +3,9 @@
 use anyhow::Context;
 use innodb::page::{CodecError, PageCodec};
 use innodb::{Lsn, PageNo, SpaceFlags};
-use redo::Ring;
 use redo::apply::Frame;
+use redo::mtr::Mtr;
+use redo::reader::{Mtrs, ReadError, Reader};
 use redo::record::decode_run;
 
 use super::index::Entry;
@@ -15,37 +16,72 @@ const AHEAD: usize = 16;
 /// The log in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Log<'a> {
-    bytes: &'a [u8],
-    ring: Ring,
+    reader: &'a Reader<'a>,
+    start: Lsn,
 }
 
 impl<'a> Log<'a> {
-    /// `bytes` is the whole file; it does not wrap.
-    pub(super) fn new(bytes: &'a [u8], ring: Ring) -> Self {
-        Self { bytes, ring }
+    /// The log of `reader` from `start` on, where a mini-transaction begins.
+    pub(super) fn new(reader: &'a Reader<'a>, start: Lsn) -> Self {
+        Self { reader, start }
     }
 
-    /// The log from `lsn` to the end of the file; empty outside of it.
-    pub(super) fn from(&self, lsn: Lsn) -> &'a [u8] {
-        let offset = self.ring.offset(lsn).and_then(|offset| usize::try_from(offset).ok());
-        offset.and_then(|offset| self.bytes.get(offset..)).unwrap_or_default()
+    /// The mini-transactions from the start on.
+    ///
+    /// # Errors
+    ///
+    /// A key that is not to be had.
+    pub(super) fn mtrs(self) -> Result<Mtrs<'a, 'a>, ReadError> {
+        self.reader.mtrs(self.start)
     }
 
-    /// Which LSN is where.
-    pub(super) fn ring(&self) -> Ring {
-        self.ring
+    /// For looking up runs; each thread needs its own.
+    ///
+    /// # Errors
+    ///
+    /// A key that is not to be had.
+    pub(super) fn runs(self) -> Result<LogRuns<'a>, ReadError> {
+        Ok(LogRuns { reader: self.reader, mtrs: self.mtrs()? })
     }
+}
 
+/// Looks up runs of entries.
+pub(super) struct LogRuns<'a> {
+    reader: &'a Reader<'a>,
+    /// For what is not in place: it is decrypted, or unpacked, again.
+    mtrs: Mtrs<'a, 'a>,
+}
+
+impl LogRuns<'_> {
     /// Brings the runs of the first [`AHEAD`] entries into the processor's cache. They are all
     /// over the log: one by one, each would cost a wait for main memory.
     fn touch(&self, entries: &[Entry]) {
-        let first_bytes = entries.iter().take(AHEAD).map(|entry| self.from(entry.lsn()).first());
-        std::hint::black_box(first_bytes.fold(0, |sum, byte| sum ^ byte.copied().unwrap_or(0)));
+        let first_bytes =
+            entries.iter().take(AHEAD).filter_map(|entry| self.reader.in_place(entry.lsn(), 1));
+        std::hint::black_box(first_bytes.flatten().fold(0, |sum, byte| sum ^ byte));
     }
 
-    fn run(&self, entry: &Entry) -> &'a [u8] {
-        let len = usize::try_from(entry.len()).unwrap_or(usize::MAX);
-        self.from(entry.lsn()).get(..len).unwrap_or_default()
+    fn run(&mut self, entry: &Entry) -> anyhow::Result<&[u8]> {
+        let len = usize::try_from(entry.len())?;
+        if let Some(bytes) = self.reader.in_place(entry.lsn(), len) {
+            return Ok(bytes);
+        }
+        let start = usize::try_from(entry.start_in_mtr())?;
+        let mtr = self.mtr(entry)?;
+        mtr.records_at(start..start + len).context("the redo log has changed")
+    }
+
+    fn mtr_end(&mut self, entry: &Entry) -> anyhow::Result<Lsn> {
+        match entry.mtr_end() {
+            Some(end) => Ok(end),
+            None => Ok(self.mtr(entry)?.end()),
+        }
+    }
+
+    /// The whole mini-transaction of an entry.
+    fn mtr(&mut self, entry: &Entry) -> anyhow::Result<Mtr<'_>> {
+        self.mtrs.seek(entry.mtr_start());
+        self.mtrs.next()?.context("the redo log has changed")
     }
 }
 
@@ -94,7 +130,7 @@ impl State {
         &mut self,
         image: &mut [u8],
         entries: &[Entry],
-        log: Log<'_>,
+        log: &mut LogRuns<'_>,
         frame: Frame,
     ) -> anyhow::Result<()> {
         for (number, entry) in entries.iter().enumerate() {
@@ -106,7 +142,7 @@ impl State {
                 image.fill(0);
                 *self = Self { restart: start, ..Self::new() };
             }
-            self.end = entry.mtr_end();
+            self.end = log.mtr_end(entry)?;
             self.is_freed = entry.is_free();
             if start < self.page_lsn || start < self.restart {
                 continue;
@@ -117,7 +153,7 @@ impl State {
                 self.is_dirty = false;
             }
             self.is_dirty |= !entry.is_free();
-            for record in decode_run(log.run(entry), entry.lsn()) {
+            for record in decode_run(log.run(entry)?, entry.lsn()) {
                 redo::apply::apply(&record?, image, frame).with_context(|| {
                     format!("apply the redo log records at LSN {}", entry.lsn())
                 })?;

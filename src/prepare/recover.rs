@@ -26,7 +26,7 @@ use rustix::fs::Advice;
 use super::index::{Entry, Index, Merge, Part};
 use super::journal::{Contents, Journal, LogId};
 use super::memory::Budget;
-use super::page::{Log, State, frame_of};
+use super::page::{Log, LogRuns, State, frame_of};
 use super::spaces::{Space, Spaces, open};
 use super::storage::Storage;
 use crate::report::Report;
@@ -189,6 +189,7 @@ impl<'a> Recovery<'a> {
     ) -> anyhow::Result<()> {
         let limit = (self.budget.batch / size_of::<Entry>()).max(64);
         let mut merge = Merge::new(index).context("read the index of the redo log")?;
+        let mut log = self.log.runs()?;
         let mut current: Option<Arc<OpenSpace<'a>>> = None;
         let mut begun: Option<Box<Begun>> = None;
         let Ok(mut batch) = free.recv() else { return Ok(()) };
@@ -205,7 +206,7 @@ impl<'a> Recovery<'a> {
             };
             if space.has_trims() {
                 let mut tail = batch.entries.split_off(start);
-                tail.retain(|entry| !space.is_trimmed(page.page_no, entry.mtr_end()));
+                tail.retain(|entry| !space.is_trimmed(page.page_no, entry.mtr_start()));
                 batch.entries.append(&mut tail);
             }
             let open_space = match current.take().filter(|open| open.space.id == page.space) {
@@ -214,13 +215,13 @@ impl<'a> Recovery<'a> {
             };
             let entries = batch.entries.get(start..).unwrap_or_default();
             if !is_last {
-                self.begin(&open_space, page, entries, &mut begun);
+                self.begin(&open_space, page, entries, &mut begun, &mut log);
                 batch.entries.truncate(start);
                 current = Some(open_space);
                 continue;
             }
             if begun.is_some() {
-                self.begin(&open_space, page, entries, &mut begun);
+                self.begin(&open_space, page, entries, &mut begun, &mut log);
                 batch.entries.truncate(start);
             }
             if !matches!(entries_of(&batch, start), [_, ..]) && begun.is_none() {
@@ -268,6 +269,7 @@ impl<'a> Recovery<'a> {
         page: PageId,
         entries: &[Entry],
         begun: &mut Option<Box<Begun>>,
+        log: &mut LogRuns<'a>,
     ) {
         let Some(first) = entries.first() else { return };
         let page_len = open.space.flags.page_size().physical();
@@ -291,7 +293,7 @@ impl<'a> Recovery<'a> {
             && begun.failure.is_none()
         {
             let frame = frame_of(open.space.flags);
-            let applied = begun.state.apply(&mut begun.image, entries, self.log, frame);
+            let applied = begun.state.apply(&mut begun.image, entries, log, frame);
             begun.failure = applied.with_context(|| self.cannot_apply(open, page.page_no)).err();
         }
     }
@@ -414,8 +416,9 @@ impl<'a> Recovery<'a> {
         done: Sender<Box<Batch<'a>>>,
     ) -> anyhow::Result<()> {
         let mut old = Vec::new();
+        let mut log = self.log.runs()?;
         for mut batch in work {
-            self.bring(&mut batch, &mut old)?;
+            self.bring(&mut batch, &mut old, &mut log)?;
             if done.send(batch).is_err() {
                 break;
             }
@@ -423,7 +426,12 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    fn bring(&self, batch: &mut Batch<'a>, old: &mut Vec<u8>) -> anyhow::Result<()> {
+    fn bring(
+        &self,
+        batch: &mut Batch<'a>,
+        old: &mut Vec<u8>,
+        log: &mut LogRuns<'a>,
+    ) -> anyhow::Result<()> {
         let Batch { spaces, jobs, entries, images, len, contents } = batch;
         if images.len() < *len {
             // Exactly: the budget counts on it.
@@ -455,7 +463,7 @@ impl<'a> Recovery<'a> {
                 State::of_image(image)
             };
             let frame = frame_of(open.space.flags);
-            state.apply(image, entries, self.log, frame).with_context(context)?;
+            state.apply(image, entries, log, frame).with_context(context)?;
             job.is_dirty = state.is_dirty;
             if state.is_freed && wipes_freed(open.space) && job.page_no.0 < open.space.size {
                 image.fill(0);

@@ -19,30 +19,29 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use innodb::{Lsn, SpaceId};
-use redo::Ring;
-use redo::header::{self, Checkpoint, FINAL_LOG_SIZE, LogHeader};
+use redo::header::Checkpoint;
 use rustix::fs::FlockOperation;
 
 use super::journal::{self, LogId};
+use super::log::CopiedLog;
 use super::markers::{self, Plan};
 use super::memory::Budget;
 use super::page::Log;
 use super::recover::{Recovery, recover};
+use super::scan::Extent;
 use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
-use super::{binlog, index, keys, scan};
+use super::{binlog, index, keys, log, scan};
 use crate::durable::FileSystem;
 use crate::hint::WithHint;
 use crate::hints;
 use crate::keys_source;
-use crate::mapped::Mapped;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::incomplete;
 use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
-const LOG: &str = "ib_logfile0";
 /// Pages that were unreadable on backup (`--log-innodb-page-corruption`).
 const CORRUPTED_PAGES: &str = "innodb_corrupted_pages";
 const BINLOG_POSITION: &str = "xtrabackup_binlog_pos_innodb";
@@ -91,52 +90,15 @@ pub(super) fn run_on(
     );
     let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;
 
-    let log_path = dir.join(LOG);
-    let mapped = Mapped::open(&log_path).with_context(|| format!("open {}", log_path.display()))?;
-    let copied = CopiedLog::read(mapped.bytes())
-        .with_context(|| format!("{} is unusable", log_path.display()))?;
-    let interrupted = Interrupted::find(dir, &copied)?;
+    let log = CopiedLog::open(dir)?;
+    let interrupted = Interrupted::find(dir, log.as_ref())?;
     // From here on things are changed only if an earlier run, which found all good, did before.
     interrupted.finish(dir, storage, &file_system, report)?;
-
-    let plan = Plan::of(dir)?;
-    let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
-    let mut spaces = Spaces::discover(dir, &plan, &cnf, keys.as_deref())?;
-    let budget = Budget::new(options.use_memory);
-    let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
-    let log = Log::new(mapped.bytes(), copied.ring());
-    let (index, scanned) = read_log(dir, &copied, log, &spaces, budget, threads, &mapped, report)?;
-    check_end(scanned.end, &found.checkpoints, copied.checkpoint)?;
-    spaces.resolve(&scanned, log, report)?;
-    keys::check(dir, &spaces)?;
-    let aria = aria::control::correct_last_log_number(dir)?;
-
-    plan.execute(dir, storage, report)?;
-    for space in spaces.iter() {
-        space.resize(dir, storage)?;
+    match &log {
+        Some(log) => apply(options, log, &cnf, &found, &file_system, storage, report)?,
+        None => log::check_emptied(dir, interrupted.journal.and_then(|journal| journal.id))?,
     }
-    report.phase("Applying the redo log", index.record_bytes());
-    let recovery = Recovery {
-        dir,
-        spaces: &spaces,
-        log,
-        log_id: LogId { first_lsn: copied.header.first_lsn(), end: scanned.end },
-        budget,
-        threads,
-        open_spaces: open_spaces(options.open_files_limit, budget.batches),
-        storage,
-        report,
-    };
-    let pages = recover(&recovery, index)?;
-    report.phase_done();
-    storage.sync_all(dir, &file_system).with_context(|| format!("sync {}", dir.display()))?;
-    let (first, end) = (copied.checkpoint.lsn, scanned.end);
-    report.say(format_args!("Redo log (from LSN {first} to {end}) was applied to {pages} pages."));
-
-    write_binlog_position(dir, &spaces, &found, storage, report)?;
-    let empty = header::final_log(end, &copied.creator()).context("the end LSN is too small")?;
-    replace(storage, &log_path, &empty)?;
-    if let Some(correction) = aria {
+    if let Some(correction) = aria::control::correct_last_log_number(dir)? {
         report.detail(format_args!(
             "aria_log_control: last log number {} instead of {}",
             correction.to, correction.from
@@ -147,6 +109,62 @@ pub(super) fn run_on(
     let prepared = Checkpoints { backup_type: BackupType::LogApplied, ..found.checkpoints };
     replace(storage, &found.path, prepared.render().as_bytes())?;
     clean_up(dir, storage)
+}
+
+/// Applies the log and replaces it by an empty one.
+fn apply(
+    options: &PrepareOptions,
+    log: &CopiedLog,
+    cnf: &BackupMyCnf,
+    found: &Found,
+    file_system: &FileSystem,
+    storage: &dyn Storage,
+    report: &Report,
+) -> anyhow::Result<()> {
+    let dir = options.target_dir.as_path();
+    let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
+    let plan = Plan::of(dir)?;
+    let mut spaces = Spaces::discover(dir, &plan, cnf, keys.as_deref())?;
+    let budget = Budget::new(options.use_memory);
+    let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
+    let extent = log.extent();
+    let reader = log.reader(keys.as_deref());
+    let records = Log::new(&reader, extent.checkpoint.lsn);
+    let (index, scanned) = read_log(dir, log, records, extent, &spaces, budget, threads, report)?;
+    check_end(scanned.end, &found.checkpoints, extent.checkpoint)?;
+    spaces.resolve(&scanned, records, report)?;
+    keys::check(dir, &spaces)?;
+    // Whether it can be read: it is corrected at the end.
+    aria::control::correct_last_log_number(dir)?;
+
+    plan.execute(dir, storage, report)?;
+    for space in spaces.iter() {
+        space.resize(dir, storage)?;
+    }
+    report.phase("Applying the redo log", index.record_bytes());
+    let log_id = LogId { first_lsn: extent.checkpoint.lsn, end: scanned.end };
+    let recovery = Recovery {
+        dir,
+        spaces: &spaces,
+        log: records,
+        log_id,
+        budget,
+        threads,
+        open_spaces: open_spaces(options.open_files_limit, budget.batches),
+        storage,
+        report,
+    };
+    let pages = recover(&recovery, index)?;
+    report.phase_done();
+    storage.sync_all(dir, file_system).with_context(|| format!("sync {}", dir.display()))?;
+    let (first, end) = (extent.checkpoint.lsn, scanned.end);
+    report.say(format_args!("Redo log (from LSN {first} to {end}) was applied to {pages} pages."));
+
+    // The reference of 10.5 does not write it.
+    if log.is_ring() || found.checkpoints.recover_binlog_info.is_some() {
+        write_binlog_position(dir, &spaces, found, storage, report)?;
+    }
+    log.replace(dir, &spaces, log_id, storage)
 }
 
 /// The checkpoints file of a finished backup.
@@ -177,37 +195,6 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// The log as the backup copied it.
-struct CopiedLog {
-    header: LogHeader,
-    checkpoint: Checkpoint,
-    /// Nothing but a checkpoint: as prepare leaves it, or of an idle server.
-    is_empty: bool,
-}
-
-impl CopiedLog {
-    fn read(bytes: &[u8]) -> anyhow::Result<Self> {
-        let header = LogHeader::parse(bytes)?;
-        let checkpoint = Checkpoint::newest(bytes, header.first_lsn())?;
-        Ok(Self { header, checkpoint, is_empty: bytes.len() <= FINAL_LOG_SIZE })
-    }
-
-    /// A copy never wraps, whatever its length.
-    fn ring(&self) -> Ring {
-        Ring::endless(self.header.first_lsn())
-    }
-
-    /// Creator of the log that prepare leaves: the tool that made the copy, or one of the version
-    /// of the server.
-    fn creator(&self) -> String {
-        let creator = self.header.creator();
-        match creator.strip_prefix("MariaDB ") {
-            Some(version) => format!("Backup {version}"),
-            None => creator.to_owned(),
-        }
-    }
-}
-
 /// What a killed run left.
 struct Interrupted {
     journal: Option<journal::Found>,
@@ -216,13 +203,15 @@ struct Interrupted {
 }
 
 impl Interrupted {
-    fn find(dir: &Path, log: &CopiedLog) -> anyhow::Result<Self> {
+    /// `log`: none if it was replaced by an empty file.
+    fn find(dir: &Path, log: Option<&CopiedLog>) -> anyhow::Result<Self> {
         let journal = journal::Found::find(dir)?;
-        let first_lsn = log.header.first_lsn();
+        let Some(log) = log else { return Ok(Self { journal, is_recovered: true }) };
+        let first_lsn = log.extent().checkpoint.lsn;
         let Some(id) = journal.as_ref().and_then(|journal| journal.id) else {
             return Ok(Self { journal: None, is_recovered: false });
         };
-        let is_recovered = log.is_empty && first_lsn != id.first_lsn && first_lsn < id.end;
+        let is_recovered = log.is_empty() && first_lsn != id.first_lsn && first_lsn < id.end;
         ensure!(
             is_recovered || first_lsn == id.first_lsn,
             "{} belongs to another redo log (LSN {} to {}) than that of the backup, which begins \
@@ -256,22 +245,26 @@ impl Interrupted {
 #[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
 fn read_log(
     dir: &Path,
-    copied: &CopiedLog,
-    log: Log<'_>,
+    log: &CopiedLog,
+    records: Log<'_>,
+    extent: Extent,
     spaces: &Spaces<'_>,
     budget: Budget,
     threads: usize,
-    mapped: &Mapped,
     report: &Report,
 ) -> anyhow::Result<(index::Index, scan::Scanned)> {
-    report.phase("Scanning the redo log", mapped.bytes().len() as u64);
-    mapped.expect_sequential(true);
+    report.phase("Scanning the redo log", log.len());
+    log.expect_sequential(true);
     let is_known = |id: SpaceId| spaces.get(id).is_some();
     let spill = || unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()));
     let result = index::build(budget.index, threads, spill, |collector| {
-        scan::scan(log, copied.checkpoint, &is_known, collector, report)
-    })?;
-    mapped.expect_sequential(false);
+        scan::scan(records, extent, &is_known, collector, report)
+    });
+    let result = match log.doubt() {
+        Some(doubt) => result.context(doubt)?,
+        None => result?,
+    };
+    log.expect_sequential(false);
     report.phase_done();
     let (index, _) = &result;
     if index.is_spilled() {

@@ -48,9 +48,20 @@ pub(super) struct Scanned {
     pub end: Lsn,
 }
 
-struct Scanner<'a, 'c> {
-    log: Log<'a>,
-    checkpoint: Checkpoint,
+/// Which part of the log is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    /// Where it begins.
+    pub checkpoint: Checkpoint,
+    /// Whether the checkpoint tells its end LSN; if not (10.5 to 10.7), its `FILE_CHECKPOINT` is
+    /// somewhere behind it.
+    pub is_end_lsn_known: bool,
+    /// Nothing behind this LSN is read.
+    pub target: Lsn,
+}
+
+struct Scanner<'c> {
+    extent: Extent,
     /// `FILE_CHECKPOINT` for `checkpoint` was found.
     is_confirmed: bool,
     collector: &'c mut Collector,
@@ -61,22 +72,21 @@ struct Scanner<'a, 'c> {
     latest: Option<(SpaceId, usize)>,
 }
 
-/// Reads the log from `checkpoint` to its end and collects the entries. `is_known`: tablespaces
-/// whose page 0 is in a file.
+/// Reads the log as far as `extent` says, or to its end, and collects the entries. `is_known`:
+/// tablespaces whose page 0 is in a file.
 ///
 /// # Errors
 ///
 /// Records that mean nothing; a log without its checkpoint.
 pub(super) fn scan(
     log: Log<'_>,
-    checkpoint: Checkpoint,
+    extent: Extent,
     is_known: &dyn Fn(SpaceId) -> bool,
     collector: &mut Collector,
     report: &Report,
 ) -> anyhow::Result<Scanned> {
     let mut scanner = Scanner {
-        log,
-        checkpoint,
+        extent,
         is_confirmed: false,
         collector,
         is_known,
@@ -84,42 +94,45 @@ pub(super) fn scan(
         numbers: HashMap::new(),
         latest: None,
     };
-    let end = scanner.run(report)?;
+    let end = scanner.run(log, report)?;
     if !scanner.is_confirmed {
         bail!(scanner.not_confirmed());
     }
     Ok(Scanned { spaces: scanner.facts.into_iter().collect(), end })
 }
 
-impl<'a> Scanner<'a, '_> {
-    fn run(&mut self, report: &Report) -> anyhow::Result<Lsn> {
-        let ring = self.log.ring();
-        let mut lsn = self.checkpoint.lsn;
-        let mut rest = self.log.from(lsn);
-        let mut reported = lsn;
-        loop {
-            // Whatever the reason, the log ends here; the caller compares that with its metadata.
-            let Ok(mtr) = Mtr::parse(rest, lsn, ring) else { return Ok(lsn) };
-            if !self.is_confirmed && mtr.start() >= self.checkpoint.end_lsn {
+impl Scanner<'_> {
+    fn run(&mut self, log: Log<'_>, report: &Report) -> anyhow::Result<Lsn> {
+        let Extent { checkpoint, is_end_lsn_known, target } = self.extent;
+        let mut mtrs = log.mtrs()?;
+        let mut end = checkpoint.lsn;
+        let mut reported = end;
+        // Whatever the reason, the log ends where there is no more; the caller compares that with
+        // its metadata.
+        while let Some(mtr) = mtrs.next()? {
+            if mtr.end() > target {
+                break;
+            }
+            if is_end_lsn_known && !self.is_confirmed && mtr.start() >= checkpoint.end_lsn {
                 self.confirm(&mtr)?;
             }
             for run in mtr.runs() {
                 self.take(&mtr, &run?)?;
             }
-            rest = rest.get(mtr.stored_len()..).unwrap_or_default();
-            lsn = mtr.end();
-            if lsn.since(reported) >= PROGRESS_STEP {
-                report.advance(lsn.since(reported));
-                reported = lsn;
+            end = mtr.end();
+            if end.since(reported) >= PROGRESS_STEP {
+                report.advance(end.since(reported));
+                reported = end;
             }
         }
+        Ok(end)
     }
 
     /// From the end LSN on, the checkpoint's own mini-transactions must follow.
     fn confirm(&mut self, mtr: &Mtr<'_>) -> anyhow::Result<()> {
         for record in mtr.records() {
             match record? {
-                Record::File(FileRecord::Checkpoint(lsn)) if lsn == self.checkpoint.lsn => {
+                Record::File(FileRecord::Checkpoint(lsn)) if lsn == self.extent.checkpoint.lsn => {
                     self.is_confirmed = true;
                 }
                 Record::File(
@@ -132,12 +145,12 @@ impl<'a> Scanner<'a, '_> {
     }
 
     fn not_confirmed(&self) -> String {
-        let Checkpoint { lsn, end_lsn } = self.checkpoint;
+        let Checkpoint { lsn, end_lsn } = self.extent.checkpoint;
         format!("Missing FILE_CHECKPOINT({lsn}) at {end_lsn}: the redo log is corrupted")
     }
 
     #[inline]
-    fn take(&mut self, mtr: &Mtr<'a>, run: &Run) -> anyhow::Result<()> {
+    fn take(&mut self, mtr: &Mtr<'_>, run: &Run) -> anyhow::Result<()> {
         // The binary log kept in InnoDB (12.3 and later) is no tablespace.
         if run.kind == RunKind::File {
             return self.file_records(mtr, run);
@@ -159,7 +172,7 @@ impl<'a> Scanner<'a, '_> {
         Ok(())
     }
 
-    fn take_page0(&mut self, mtr: &Mtr<'a>, run: &Run, entry: Entry) -> anyhow::Result<()> {
+    fn take_page0(&mut self, mtr: &Mtr<'_>, run: &Run, entry: Entry) -> anyhow::Result<()> {
         let space = run.page.space;
         let change = FspChange::of_run(mtr.run_bytes(run), entry.lsn())?;
         let is_known = (self.is_known)(space);
@@ -176,7 +189,7 @@ impl<'a> Scanner<'a, '_> {
         Ok(())
     }
 
-    fn file_records(&mut self, mtr: &Mtr<'a>, run: &Run) -> anyhow::Result<()> {
+    fn file_records(&mut self, mtr: &Mtr<'_>, run: &Run) -> anyhow::Result<()> {
         let lsn = Lsn(mtr.start().0 + run.range.start as u64);
         // The last record of a mini-transaction only if it is the last run.
         let bytes = mtr.run_bytes(run);
@@ -188,6 +201,11 @@ impl<'a> Scanner<'a, '_> {
                 ) => (space, Some(name)),
                 Record::File(FileRecord::Rename { space, to, .. }) => (space, Some(to)),
                 Record::File(FileRecord::Delete { space, .. }) => (space, None),
+                Record::File(FileRecord::Checkpoint(lsn)) => {
+                    let Extent { checkpoint, is_end_lsn_known, .. } = self.extent;
+                    self.is_confirmed |= !is_end_lsn_known && lsn == checkpoint.lsn;
+                    continue;
+                }
                 _ => continue,
             };
             let facts = self.facts(space);

@@ -82,12 +82,12 @@ impl Space {
         self.layout.locate(page_no.0)
     }
 
-    /// Whether the log cut the page off after the mini-transaction that ends at `end`.
-    pub(super) fn is_trimmed(&self, page_no: PageNo, end: Lsn) -> bool {
+    /// Whether the log cut the page off after the mini-transaction that begins at `start`.
+    pub(super) fn is_trimmed(&self, page_no: PageNo, start: Lsn) -> bool {
         self.trims
             .iter()
-            .any(|&(lsn, first)| (self.kind != Kind::System || page_no >= first) && end <= lsn)
-            || self.dropped_at.is_some_and(|lsn| end <= lsn)
+            .any(|&(lsn, first)| (self.kind != Kind::System || page_no >= first) && start < lsn)
+            || self.dropped_at.is_some_and(|lsn| start < lsn)
     }
 
     /// Whether its pages will be read: the log changes them, or they tell the position in the
@@ -454,7 +454,9 @@ impl<'k> Spaces<'k> {
         let flags = SpaceFlags::parse(facts.flags.unwrap_or(default)).with_context(cannot)?;
         let mut image = vec![0; flags.page_size().physical()];
         let mut state = State::new();
-        state.apply(&mut image, &facts.page0, log, frame_of(flags)).with_context(cannot)?;
+        state
+            .apply(&mut image, &facts.page0, &mut log.runs()?, frame_of(flags))
+            .with_context(cannot)?;
         let header = SpaceHeader::parse(&image).with_context(cannot)?;
         // Flags that are 0 need not be written.
         let size = header.flags().page_size();

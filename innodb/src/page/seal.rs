@@ -6,6 +6,8 @@ use crate::checksum;
 use crate::flags::SpaceFlags;
 use crate::lsn::{Lsn, PageId, SpaceId};
 
+/// `FIL_PAGE_FILE_FLUSH_LSN`.
+const FLUSH_LSN: usize = 26;
 /// The transaction system header.
 const TRX_SYS_PAGE: u32 = 5;
 
@@ -88,6 +90,18 @@ pub(super) fn seal_with(
         put(bytes, 26, &[0; 8]);
     }
     Ok(())
+}
+
+/// Stamps the LSN with which a server of 10.5 to 10.7 begins without a log onto page 0 of the system
+/// tablespace, `bytes`, which stays as valid as it is. Source: `fil_write_flushed_lsn` of 10.5.
+pub fn set_flush_lsn(bytes: &mut [u8], flags: SpaceFlags, lsn: Lsn) {
+    put(bytes, FLUSH_LSN, &lsn.0.to_be_bytes());
+    // The checksums of older files do not cover it.
+    if flags.is_full_crc32()
+        && let Some((covered, stored)) = bytes.split_last_chunk_mut()
+    {
+        *stored = checksum::full_crc32(covered).to_be_bytes();
+    }
 }
 
 /// Whether the page is one of two that are never encrypted, nor compressed as a whole, whatever

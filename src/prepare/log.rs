@@ -1,0 +1,168 @@
+//! The redo log of a backup, and what is left of it in the end.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use innodb::encrypted::KeySource;
+use innodb::page::set_flush_lsn;
+use innodb::{Lsn, PageNo, SpaceId};
+use redo::file::LogFile;
+use redo::header::{self, FINAL_LOG_SIZE, HEADER_SIZE};
+use redo::reader::Reader;
+use redo::{Format, encryption};
+
+use super::journal::{Contents, Journal, LogId};
+use super::scan::Extent;
+use super::spaces::{Spaces, open};
+use super::storage::Storage;
+use crate::mapped::Mapped;
+
+const LOG: &str = "ib_logfile0";
+
+/// The log as the backup copied it.
+pub(super) struct CopiedLog {
+    path: PathBuf,
+    mapped: Mapped,
+    file: LogFile,
+}
+
+impl CopiedLog {
+    /// Opens the log of backup `dir`; `None` if it is the empty file that a prepared backup of 10.5
+    /// to 10.7 has.
+    ///
+    /// # Errors
+    ///
+    /// A file that is missing or no log.
+    pub(super) fn open(dir: &Path) -> anyhow::Result<Option<Self>> {
+        let path = dir.join(LOG);
+        let mapped = Mapped::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let bytes = mapped.bytes();
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let head = bytes.get(..HEADER_SIZE).unwrap_or(bytes);
+        let file = LogFile::parse(head, bytes.len() as u64)
+            .with_context(|| format!("{} is unusable", path.display()))?;
+        Ok(Some(Self { path, mapped, file }))
+    }
+
+    /// Bytes of the log.
+    pub(super) fn len(&self) -> u64 {
+        self.file.file_len()
+    }
+
+    /// Tells the system that the log will be read from start to end, and no longer so.
+    pub(super) fn expect_sequential(&self, sequential: bool) {
+        self.mapped.expect_sequential(sequential);
+    }
+
+    /// Reads the log.
+    pub(super) fn reader<'a>(&'a self, keys: Option<&'a dyn KeySource>) -> Reader<'a> {
+        Reader::new(self.mapped.bytes(), &self.file, keys)
+    }
+
+    /// Where the log begins and ends.
+    pub(super) fn extent(&self) -> Extent {
+        Extent {
+            checkpoint: self.file.checkpoint(),
+            is_end_lsn_known: self.file.is_end_lsn_known(),
+            target: Lsn(u64::MAX),
+        }
+    }
+
+    /// Nothing but a checkpoint: as prepare leaves it, or of an idle server.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_ring() && self.len() <= FINAL_LOG_SIZE as u64
+    }
+
+    /// What to say if the log cannot be read: perhaps it is the key.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let encryption = self.file.encryption()?;
+        Some(format!(
+            "{} is encrypted with version {} of key {}; it cannot be read, with a wrong key or \
+             because it is damaged. Nothing was changed",
+            self.path.display(),
+            encryption.key_version(),
+            encryption::KEY_ID
+        ))
+    }
+
+    /// Whether the log is that of 10.8 or later.
+    pub(super) fn is_ring(&self) -> bool {
+        matches!(self.file.format(), Format::Ring | Format::EncryptedRing)
+    }
+
+    /// Leaves an empty log that ends at `end`, as the reference does: all is in the data files and
+    /// durable.
+    ///
+    /// # Errors
+    ///
+    /// What reading and writing report.
+    pub(super) fn replace(
+        &self,
+        dir: &Path,
+        spaces: &Spaces<'_>,
+        id: LogId,
+        storage: &dyn Storage,
+    ) -> anyhow::Result<()> {
+        let empty = if self.is_ring() {
+            let creator = self.creator();
+            let empty = header::final_log(id.end, &creator).context("the end LSN is too small")?;
+            empty.to_vec()
+        } else {
+            stamp_end(dir, spaces, id, storage)?;
+            Vec::new()
+        };
+        let context = || format!("write {}", self.path.display());
+        storage.replace(&self.path, &empty).with_context(context)
+    }
+
+    /// Creator of the log that prepare leaves: the tool that made the copy, or one of the version
+    /// of the server.
+    fn creator(&self) -> String {
+        let creator = self.file.creator();
+        match creator.strip_prefix("MariaDB ") {
+            Some(version) => format!("Backup {version}"),
+            None => creator.to_owned(),
+        }
+    }
+}
+
+/// A server of 10.5 to 10.7 that finds an empty file in place of its log takes the LSN from page 0
+/// of the system tablespace.
+fn stamp_end(
+    dir: &Path,
+    spaces: &Spaces<'_>,
+    id: LogId,
+    storage: &dyn Storage,
+) -> anyhow::Result<()> {
+    let space = spaces.get(SpaceId::SYSTEM).context("there is no system tablespace")?;
+    let (index, offset) = space.locate(PageNo(0));
+    let name = &space.files.get(index).context("the system tablespace has no file")?.path;
+    let path = dir.join(name);
+    let file: File = open(&path)?;
+    let mut old = vec![0; space.flags.page_size().physical()];
+    file.read_exact_at(&mut old, offset).with_context(|| format!("read {}", path.display()))?;
+    let mut new = old.clone();
+    set_flush_lsn(&mut new, space.flags, id.end);
+    let mut contents = Contents::default();
+    contents.file(name);
+    contents.page(offset, &old, &new);
+    // All pages of an earlier journal are durable.
+    Journal::create(dir, id, storage)?.store(std::iter::once(&contents), storage)?;
+    let write = || format!("write page 0 of {}", path.display());
+    storage.write_at(&file, &new, offset).with_context(write)?;
+    storage.sync(&file).with_context(write)
+}
+
+/// Whether an earlier run had come so far that it replaced the log by an empty file.
+///
+/// # Errors
+///
+/// There is nothing that such a run leaves.
+pub(super) fn check_emptied(dir: &Path, journal: Option<LogId>) -> anyhow::Result<()> {
+    ensure!(journal.is_some(), "{} is empty: the redo log is missing", dir.join(LOG).display());
+    Ok(())
+}
