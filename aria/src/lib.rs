@@ -6,5 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod encrypted;
 pub mod log;
 pub mod table;

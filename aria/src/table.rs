@@ -17,13 +17,20 @@
 //! A table may be copied while the server writes if each of its pages can be told from a torn one
 //! (checksums) and the log makes the whole consistent (transactional): [`IndexHeader::is_online_safe`].
 
+use crate::encrypted::Parameters;
 use zerocopy::byteorder::big_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 /// Bytes of LSN and transaction id at the start of the index pages of a transactional table.
 const TRANSACTIONAL_PREFIX: usize = 7 + 6;
+/// Bytes of the key's version, in the index pages of encrypted tables behind that; and of what
+/// stands in place of the LSN before it, if the table is not transactional.
+const KEY_VERSION: usize = 4;
+const PSEUDO_LSN: usize = 7;
 /// Key number and flags, before the used length of an index page.
 const KEY_AND_FLAGS: usize = 2;
+/// The same with the used length.
+pub(crate) const KEY_FLAGS_USED: usize = KEY_AND_FLAGS + 2;
 /// Option: pages have checksums (`HA_OPTION_PAGE_CHECKSUM`).
 const PAGE_CHECKSUMS: u16 = 0x800;
 /// In place of a checksum: none. Of bitmap pages 1 less.
@@ -152,6 +159,7 @@ pub struct IndexHeader {
     has_rows_in_pages: bool,
     is_transactional: bool,
     is_encrypted: bool,
+    encryption: Option<Parameters>,
     generation: Generation,
 }
 
@@ -175,13 +183,17 @@ impl IndexHeader {
         if !possible {
             return Err(HeaderError::Blocks { block_size: block_size.into(), key_start });
         }
+        let is_encrypted = base.extra_options.get() & 1 != 0;
+        let all = bytes.get(..raw.header_len.get().into());
+        let encryption = all.filter(|_| is_encrypted).and_then(Parameters::parse);
         Ok(Self {
             key_start,
             block_size,
             options: raw.options.get(),
             has_rows_in_pages: raw.data_file_type == 3,
             is_transactional: base.born_transactional != 0,
-            is_encrypted: base.extra_options.get() & 1 != 0,
+            is_encrypted,
+            encryption,
             generation: Generation {
                 create_rename_lsn: raw.create_rename_lsn,
                 skip_redo_lsn: raw.skip_redo_lsn,
@@ -199,9 +211,19 @@ impl IndexHeader {
         self.generation
     }
 
-    /// Whether the pages are encrypted: then they cannot be verified here.
+    /// Whether the pages are encrypted: then they are verified by
+    /// [`verify_page_with`](Self::verify_page_with).
     pub fn is_encrypted(&self) -> bool {
         self.is_encrypted
+    }
+
+    /// How, as far as that is known.
+    pub(crate) fn encryption(&self) -> Option<&Parameters> {
+        self.encryption.as_ref()
+    }
+
+    pub(crate) fn block_len(&self) -> u16 {
+        self.block_size
     }
 
     /// Bytes of a page, in both files.
@@ -243,9 +265,25 @@ impl IndexHeader {
         if self.is_encrypted && !is_bitmap {
             return Err(PageError::Encrypted);
         }
+        self.verify_plain(kind, page_no, page)
+    }
+
+    /// Checks a page of the right length, which has a checksum and is not encrypted any more.
+    pub(crate) fn verify_plain(
+        &self,
+        kind: FileKind,
+        page_no: u32,
+        page: &[u8],
+    ) -> Result<(), PageError> {
+        let truncated = PageError::Truncated { len: page.len() };
+        let (covered, stored) = page.split_last_chunk().ok_or(truncated)?;
+        let stored = u32::from_le_bytes(*stored);
         let covered = match kind {
             FileKind::Data => covered,
-            FileKind::Index => self.used_part(covered)?,
+            FileKind::Index => {
+                let used = self.used_len(covered)?;
+                covered.get(..used).unwrap_or(covered)
+            }
         };
         let computed = checksum(page_no, covered);
         if stored == computed { Ok(()) } else { Err(PageError::Checksum { stored, computed }) }
@@ -258,18 +296,26 @@ impl IndexHeader {
         page_no.is_multiple_of(described.saturating_add(1))
     }
 
-    /// The part of an index page that its checksum covers.
-    fn used_part<'a>(&self, covered: &'a [u8]) -> Result<&'a [u8], PageError> {
-        let prefix = if self.is_transactional { TRANSACTIONAL_PREFIX } else { 0 };
-        let used_at = prefix + KEY_AND_FLAGS;
+    /// Bytes of an index page before key number and flags.
+    pub(crate) fn prefix_len(&self) -> usize {
+        match (self.is_transactional, self.is_encrypted) {
+            (true, false) => TRANSACTIONAL_PREFIX,
+            (true, true) => TRANSACTIONAL_PREFIX + KEY_VERSION,
+            (false, false) => 0,
+            (false, true) => PSEUDO_LSN + KEY_VERSION,
+        }
+    }
+
+    /// How many bytes of an index page its checksum covers. `covered`: without the checksum.
+    pub(crate) fn used_len(&self, covered: &[u8]) -> Result<usize, PageError> {
+        let used_at = self.prefix_len() + KEY_AND_FLAGS;
         let used = match covered.get(used_at..) {
             Some([high, low, ..]) => u16::from_be_bytes([*high, *low]),
             _ => 0,
         };
-        if usize::from(used) < used_at + 2 {
-            return Err(PageError::UsedLength { used });
-        }
-        covered.get(..usize::from(used)).ok_or(PageError::UsedLength { used })
+        let len = usize::from(used);
+        let is_possible = len >= used_at + 2 && len <= covered.len();
+        if is_possible { Ok(len) } else { Err(PageError::UsedLength { used }) }
     }
 }
 

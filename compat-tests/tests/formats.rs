@@ -68,7 +68,11 @@ impl BackedUp {
     fn check(&self) {
         let series = self.source.series();
         Tool::Reference(series).prepare(&self.backup, &[]);
-        let options: Vec<&str> = self.source.options().iter().map(String::as_str).collect();
+        // Folders are those of the restored server.
+        let dir = self.source.dir().to_str().unwrap();
+        let options = self.source.options().iter().map(|option| option.replace(dir, "{dir}"));
+        let options: Vec<String> = options.collect();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let restored = Tool::Ours.restore(&self.backup, series, &options);
         replay_binlog(&self.source, &self.backup, &restored);
         self.state.assert_same_as(&State::of(&restored));
@@ -105,6 +109,60 @@ fn pages_of_32_kib() {
 #[test]
 fn pages_of_64_kib() {
     check_page_size(Series::V11_8, 64, &[]);
+}
+
+/// 10.5 has checksums that later servers only read.
+#[test]
+fn checksums_of_10_5() {
+    for (algorithm, page_kib) in
+        [("innodb", 16), ("strict_innodb", 8), ("none", 4), ("strict_none", 16)]
+    {
+        let algorithm = format!("--innodb-checksum-algorithm={algorithm}");
+        check_page_size(Series::V10_5, page_kib, &[&algorithm]);
+    }
+}
+
+/// Pages of one file that were written under different settings.
+#[test]
+fn checksums_that_change() {
+    let series = Series::V10_5;
+    let source = TestServer::start_series(series, &["--innodb-checksum-algorithm=innodb"]);
+    let tables = Tables::new(&row_formats(16), &OTHERS);
+    create_tables_of(&source, &tables);
+    for algorithm in ["none", "crc32"] {
+        source.execute(format!("SET GLOBAL innodb_checksum_algorithm = {algorithm}"));
+        let load = Workload::start_on(&source, &tables, 3, 2);
+        load.wait_for(300);
+        load.stop();
+        source.execute("FLUSH TABLES busy.dynamic, busy.zip4 FOR EXPORT");
+    }
+    BackedUp::of(source, &tables, || {}).check();
+}
+
+#[test]
+fn any_number_of_undo_tablespaces() {
+    let tables = Tables::new(&ROW_FORMATS[..3], &[]);
+    for (series, count) in [(Series::V10_11, 0), (Series::V10_5, 2), (Series::V10_11, 127)] {
+        let count = format!("--innodb-undo-tablespaces={count}");
+        let options = [count.as_str(), "--innodb-undo-directory={dir}/undo"];
+        let backed_up = BackedUp::new(series, &options, &tables);
+        backed_up.check();
+    }
+}
+
+#[test]
+fn encrypted_aria_tables() {
+    let options = key_options(&["--aria-encrypt-tables=ON", "--encrypt-tmp-disk-tables=ON"]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let aria = [
+        ("busy.transactional", "ENGINE=Aria TRANSACTIONAL=1"),
+        ("busy.pages", "ENGINE=Aria TRANSACTIONAL=0 ROW_FORMAT=PAGE"),
+        ("busy.fixed", "ENGINE=Aria TRANSACTIONAL=0 ROW_FORMAT=DYNAMIC"),
+        ("busy.parts", "ENGINE=Aria TRANSACTIONAL=1 PARTITION BY HASH(id) PARTITIONS 3"),
+    ];
+    for series in [Series::V10_5, Series::V10_11, Series::V11_8] {
+        BackedUp::new(series, &options, &Tables::new(&ROW_FORMATS[..1], &aria)).check();
+    }
 }
 
 /// Algorithms of page compression, with their numbers as `innodb_compression_algorithm`.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use aria::log::LogSnapshot;
 use aria::table::{FileKind, Generation, IndexHeader};
+use innodb::encrypted::KeySource;
 use mdl::lock::TableLocks;
 
 use super::copy::Check;
@@ -73,6 +74,8 @@ pub struct AriaTables<'a> {
     report: &'a Report,
     locks: &'a TableLocks,
     check: Check<'a>,
+    /// The server's keys.
+    keys: Option<&'a dyn KeySource>,
     threads: usize,
     copied: Mutex<HashMap<PathBuf, CopiedFile>>,
 }
@@ -87,7 +90,13 @@ impl<'a> AriaTables<'a> {
         check: Check<'a>,
         threads: usize,
     ) -> Self {
-        Self { sink, report, locks, check, threads, copied: Mutex::default() }
+        Self { sink, report, locks, check, keys: None, threads, copied: Mutex::default() }
+    }
+
+    /// The keys with which pages of encrypted tables are verified; without, such tables are copied
+    /// by somebody else, when nobody writes.
+    pub fn set_keys(&mut self, keys: Option<&'a dyn KeySource>) {
+        self.keys = keys;
     }
 
     /// Whether the file `target` is one of a table that was copied here.
@@ -111,7 +120,7 @@ impl<'a> AriaTables<'a> {
         in_threads(self.threads, &tables, |thread, ((database, table), entry)| {
             let opened = {
                 let _lock = self.locks.lock(thread, database, table)?;
-                Self::open_online(&entry.files)?
+                self.open_online(&entry.files)?
             };
             for table in opened {
                 self.copy(&table, thread)?;
@@ -121,12 +130,12 @@ impl<'a> AriaTables<'a> {
     }
 
     /// Opens the files of a table, or of each of its partitions, that may be copied online.
-    fn open_online(files: &[OtherFile]) -> anyhow::Result<Vec<OpenTable>> {
+    fn open_online(&self, files: &[OtherFile]) -> anyhow::Result<Vec<OpenTable>> {
         let mut opened = Vec::new();
         for index in files.iter().filter(|file| is_index(file)) {
             let data_path = index.path.with_extension("MAD");
             let Some(data) = files.iter().find(|file| file.path == data_path) else { continue };
-            if let Some(table) = OpenTable::open(index, data)? {
+            if let Some(table) = OpenTable::open(index, data, self.keys.is_some())? {
                 opened.push(table);
             }
         }
@@ -208,7 +217,7 @@ impl<'a> AriaTables<'a> {
             .map(|(_, entry)| entry)
             .collect();
         in_threads(self.threads, &changed, |thread, entry| {
-            for table in Self::open_online(&entry.files)? {
+            for table in self.open_online(&entry.files)? {
                 self.copy(&table, thread)?;
             }
             Ok(())
@@ -233,7 +242,7 @@ impl<'a> AriaTables<'a> {
             let Some(bytes) = buffer.get_mut(..len) else { bail!("read beyond the buffer") };
             for (index, page) in bytes.chunks_mut(page_size).enumerate() {
                 let at = offset + (index * page_size) as u64;
-                verify_page(source, header, kind, at, page)?;
+                self.verify_page(source, header, kind, at, page)?;
             }
             out.write_at(offset, bytes).context("write")?;
             self.report.advance(len as u64);
@@ -242,6 +251,34 @@ impl<'a> AriaTables<'a> {
                 return Ok(offset);
             }
         }
+    }
+
+    /// Checks a page, and reads it again where it fails.
+    fn verify_page(
+        &self,
+        source: &SourceFile,
+        header: &IndexHeader,
+        kind: FileKind,
+        offset: u64,
+        page: &mut [u8],
+    ) -> anyhow::Result<()> {
+        for attempt in 0.. {
+            let verified = match self.keys {
+                Some(keys) => header.verify_page_with(keys, kind, offset, page),
+                None => header.verify_page(kind, offset, page).map_err(Into::into),
+            };
+            match verified {
+                Ok(()) => break,
+                Err(error) if attempt == TRIES => {
+                    return Err(error)
+                        .with_context(|| format!("page at offset {offset} is damaged"));
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(if attempt == 0 { 1 } else { 100 }));
+            source.read_at(page, offset)?;
+        }
+        Ok(())
     }
 
     fn copied(&self) -> MutexGuard<'_, HashMap<PathBuf, CopiedFile>> {
@@ -271,7 +308,7 @@ struct OpenTable {
 
 impl OpenTable {
     /// `None` where the table vanished or must not be copied while it is written.
-    fn open(index: &OtherFile, data: &OtherFile) -> anyhow::Result<Option<Self>> {
+    fn open(index: &OtherFile, data: &OtherFile, has_keys: bool) -> anyhow::Result<Option<Self>> {
         let open = |file: &OtherFile| match SourceFile::open(&file.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some).with_context(|| format!("open {}", file.path.display())),
@@ -284,36 +321,17 @@ impl OpenTable {
             .read_at(&mut start, 0)
             .with_context(|| format!("read {}", index.path.display()))?;
         match IndexHeader::parse(start.get(..len).unwrap_or_default()) {
-            Ok(header) if header.is_online_safe() && !header.is_encrypted() => Ok(Some(Self {
-                index: index.clone(),
-                index_file,
-                data: data.clone(),
-                data_file,
-                header,
-            })),
+            Ok(header) if header.is_online_safe() && (has_keys || !header.is_encrypted()) => {
+                Ok(Some(Self {
+                    index: index.clone(),
+                    index_file,
+                    data: data.clone(),
+                    data_file,
+                    header,
+                }))
+            }
             // Other tables are copied under a lock, whatever their header says.
             _ => Ok(None),
         }
     }
-}
-
-fn verify_page(
-    source: &SourceFile,
-    header: &IndexHeader,
-    kind: FileKind,
-    offset: u64,
-    page: &mut [u8],
-) -> anyhow::Result<()> {
-    for attempt in 0.. {
-        match header.verify_page(kind, offset, page) {
-            Ok(()) => break,
-            Err(error) if attempt == TRIES => {
-                return Err(error).with_context(|| format!("page at offset {offset} is damaged"));
-            }
-            Err(_) => {}
-        }
-        std::thread::sleep(Duration::from_millis(if attempt == 0 { 1 } else { 100 }));
-        source.read_at(page, offset)?;
-    }
-    Ok(())
 }

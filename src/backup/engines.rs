@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use aria::log::LogSnapshot;
+use innodb::encrypted::KeySource;
 use mdl::facts::ServerFacts;
 use mdl::frm::Engine;
 use mdl::lock::TableLocks;
@@ -72,6 +73,13 @@ impl<'a> OtherEngines<'a> {
             system_tables: SystemTables::new(sink, threads),
             rocksdb,
         }
+    }
+
+    /// The server's keys, if it has any: some tables are encrypted.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Option<&'a dyn KeySource>) -> Self {
+        self.aria.set_keys(keys);
+        self
     }
 
     /// Makes the folders of databases.

@@ -108,7 +108,8 @@ fn back_up(
     let locks = TableLocks::connect(&options.connection, options.locks, threads)?;
     let check = || work.check();
     let rocksdb = checkpoint.map(|checkpoint| MyRocks::new(checkpoint, attempt.leftover()));
-    let mut engines = OtherEngines::new(facts, sink, report, &locks, &check, threads, rocksdb);
+    let engines = OtherEngines::new(facts, sink, report, &locks, &check, threads, rocksdb);
+    let mut engines = engines.with_keys(work.keys.as_deref());
     let logged = Mutex::default();
     hooks::reach("before-listing");
     let plan = Plan::discover(facts)?;
