@@ -19,6 +19,7 @@ pub mod server;
 pub mod statement;
 pub mod tiny_disk;
 pub mod tool;
+pub mod vault;
 pub mod workload;
 
 use std::ops::RangeInclusive;

@@ -10,7 +10,8 @@ use std::{fs, thread};
 use compat_tests::compare::{State, check_tables, replay_binlog};
 use compat_tests::installation::{Series, workspace_dir};
 use compat_tests::server::{TestServer, wait_until};
-use compat_tests::tool::{Tool, run};
+use compat_tests::tool::{Running, Tool, run};
+use compat_tests::vault::{TOKEN, Vault};
 use compat_tests::workload::{Tables, Workload, create_tables_of};
 
 /// A table of every row format that pages of the usual size have.
@@ -396,6 +397,60 @@ fn missing_and_wrong_keys_are_named() {
     assert!(!try_with("nonsense", &["key file", "line 1"]));
     let other_2 = format!("{}\n2;{}\n", without_2.join("\n"), "0".repeat(32));
     assert!(try_with(&other_2, &["t.ibd", "key 2 in version 1 does not fit"]));
+}
+
+/// New versions of the keys, with which all pages are encrypted anew while the backup runs.
+#[test]
+fn keys_of_a_vault_that_rotate() {
+    let vault = Vault::start();
+    let mut options = vault.server_options();
+    options.extend(
+        [
+            "--innodb-encrypt-log=ON",
+            "--innodb-encrypt-tables=ON",
+            "--innodb-encryption-threads=4",
+            "--innodb-encryption-rotate-key-age=1",
+        ]
+        .map(str::to_owned),
+    );
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let source = TestServer::start_series(Series::V10_11, &options);
+    let tables = Tables::new(&ENCRYPTED, &OTHERS);
+    create_tables_of(&source, &tables);
+    wait_for_encryption(&source);
+    let backup = source.dir().join("backup");
+    let words = ["--hashicorp-key-management-token"];
+    run(&mut Tool::Ours.backup_command(&source, &backup, &[])).expect_failure(&words);
+    assert!(!backup.exists());
+
+    let load = Workload::start_on(&source, &tables, 7, 3);
+    load.wait_for(300);
+    // Slow enough for pages of several versions.
+    let mut command = Tool::Ours.backup_command(&source, &backup, &["--throttle=2"]);
+    let mut tool = Running::start(command.env("VAULT_TOKEN", TOKEN));
+    while tool.child().try_wait().unwrap().is_none() {
+        vault.rotate();
+        load.wait_for(50);
+    }
+    let said = tool.wait().expect_success();
+    assert!(!said.contains(TOKEN), "{said}");
+    load.wait_for(100);
+    load.stop();
+    let state = State::of(&source);
+    let newest = source.query_u64(
+        "SELECT MAX(min_key_version) FROM information_schema.innodb_tablespaces_encryption",
+    );
+    assert!(newest > 1, "{newest}");
+    let series = source.series();
+    for file in ["backup-my.cnf", "xtrabackup_info"] {
+        assert!(!fs::read_to_string(backup.join(file)).unwrap().contains(TOKEN));
+    }
+    let mut command = Tool::Reference(series).prepare_command(&backup, &[]);
+    run(command.env("VAULT_TOKEN", TOKEN)).expect_success();
+    let restored = Tool::Ours.restore(&backup, series, &options);
+    replay_binlog(&source, &backup, &restored);
+    state.assert_same_as(&State::of(&restored));
+    check_tables(&restored);
 }
 
 #[test]

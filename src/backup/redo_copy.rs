@@ -12,6 +12,8 @@
 
 mod error;
 mod follow;
+#[cfg(test)]
+mod format_tests;
 mod framing;
 mod live_log;
 mod shared;
