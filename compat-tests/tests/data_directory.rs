@@ -44,3 +44,69 @@ fn link_that_a_rename_left_behind_is_no_table() {
         check_tables(&restored);
     }
 }
+
+/// A link that a rename left behind beside a new table of the old name, and a stray file beside
+/// the link of a table.
+#[test]
+fn of_two_tablespaces_by_one_name_the_one_in_the_dictionary_is_saved() {
+    for series in Series::CURRENT {
+        let mut source = TestServer::start_series(series, &[]);
+        let elsewhere = source.dir().join("elsewhere");
+        let far = format!("DATA DIRECTORY='{}'", elsewhere.display());
+        source.execute_all(&[
+            "CREATE DATABASE other",
+            &format!("CREATE TABLE test.near (id INT PRIMARY KEY) {far}"),
+            "RENAME TABLE test.near TO other.near",
+            "CREATE TABLE test.near (id INT PRIMARY KEY)",
+            "INSERT INTO test.near VALUES (2)",
+            &format!("CREATE TABLE test.far (id INT PRIMARY KEY) {far}"),
+            "INSERT INTO test.far VALUES (3)",
+            &format!(
+                "CREATE TABLE test.parts (id INT PRIMARY KEY) PARTITION BY RANGE (id) \
+                 (PARTITION p0 VALUES LESS THAN (5), PARTITION p1 VALUES LESS THAN (9) {far})"
+            ),
+            "INSERT INTO test.parts VALUES (4), (5)",
+            "CREATE TABLE other.stray (id INT PRIMARY KEY)",
+            "FLUSH TABLES other.stray FOR EXPORT",
+        ]);
+        let test = source.datadir().join("test");
+        for name in ["far.ibd", "parts#P#p1.ibd"] {
+            fs::copy(source.datadir().join("other/stray.ibd"), test.join(name)).unwrap();
+        }
+        source.execute("DROP TABLE other.stray");
+        assert!(test.join("near.isl").exists() && elsewhere.join("test/near.ibd").exists());
+        let backup = source.dir().join("backup");
+        let said = Tool::Ours.backup(&source, &backup, &[]);
+        for path in [elsewhere.join("test/near.ibd"), test.join("far.ibd")] {
+            assert!(said.contains(&format!("Skipping {}", path.display())), "{said}");
+        }
+        // The server itself no longer finds it after a restart.
+        source.execute("DROP TABLE other.near");
+        let state = State::of(&source);
+        source.shutdown();
+        fs::rename(&elsewhere, source.dir().join("moved")).unwrap();
+
+        Tool::Ours.prepare(&backup, &[]);
+        let restored = Tool::Ours.restore(&backup, series, &[]);
+        restored.execute("DROP TABLE other.near");
+        state.assert_same_as(&State::of(&restored));
+        check_tables(&restored);
+        assert!(
+            elsewhere.join("test/far.ibd").exists() && !elsewhere.join("test/near.ibd").exists()
+        );
+    }
+}
+
+#[test]
+fn two_files_of_one_tablespace_by_one_name_fail_the_backup() {
+    let source = TestServer::start(&[]);
+    let elsewhere = source.dir().join("elsewhere");
+    let far = format!("DATA DIRECTORY='{}'", elsewhere.display());
+    source.execute_all(&[
+        &format!("CREATE TABLE test.t (id INT PRIMARY KEY) {far}"),
+        "FLUSH TABLES test.t FOR EXPORT",
+    ]);
+    fs::copy(elsewhere.join("test/t.ibd"), source.datadir().join("test/t.ibd")).unwrap();
+    let mut command = Tool::Ours.backup_command(&source, &source.dir().join("backup"), &[]);
+    compat_tests::tool::run(&mut command).expect_failure(&["t.ibd are one tablespace"]);
+}

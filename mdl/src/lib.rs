@@ -10,6 +10,7 @@ mod address;
 mod auth;
 mod connection;
 pub mod definition_locks;
+pub mod dictionary;
 pub mod facts;
 pub mod filename;
 pub mod frm;

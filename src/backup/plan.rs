@@ -10,7 +10,9 @@ use innodb::SpaceId;
 use innodb::datadir::{self, DataFilePath, DatadirListing, EntryKind, FileIdentity};
 use innodb::page::ChecksumAlgorithm;
 use innodb::space::SpaceHeader;
+use mdl::dictionary;
 use mdl::facts::ServerFacts;
+use mdl::session::Session;
 
 use super::copy::{Source, SourceKind};
 use super::first_page::{self, FirstPage};
@@ -35,6 +37,10 @@ pub struct Plan {
     pub unknown: Vec<OtherFile>,
     /// `.isl` files and the tablespaces that they name, which are not there.
     pub missing: Vec<(PathBuf, PathBuf)>,
+    /// Tablespace files by the name of a table that has another one.
+    pub unused: Vec<PathBuf>,
+    /// Tables with a tablespace in `tables` and a `.isl` file that names another one.
+    doubled: Vec<(OtherFile, Listed)>,
 }
 
 /// A tablespace file and where it goes.
@@ -95,14 +101,16 @@ fn classify(name: &OsStr) -> FileClass {
 }
 
 impl Plan {
-    /// Lists the data directory of the server.
+    /// Lists the data directory of the server, which is asked where files leave a doubt.
     ///
     /// # Errors
     ///
-    /// Those of listing; a `.isl` file that cannot be read.
-    pub fn discover(facts: &ServerFacts) -> anyhow::Result<Self> {
+    /// Those of listing and asking; a `.isl` file that cannot be read; two files of one tablespace.
+    pub fn discover(facts: &ServerFacts, session: &mut Session) -> anyhow::Result<Self> {
         let listing = DatadirListing::read(&facts.datadir, |name| !facts.ignores_database(name))?;
-        Self::sort(listing, facts)
+        let mut plan = Self::sort(listing, facts)?;
+        plan.settle_doubled(facts, session)?;
+        Ok(plan)
     }
 
     fn sort(listing: DatadirListing, facts: &ServerFacts) -> anyhow::Result<Self> {
@@ -177,12 +185,52 @@ impl Plan {
         match (remote, TableName::of_file(&file.target)) {
             (Some(metadata), Some(name)) => {
                 let identity = FileIdentity::from(&metadata);
-                self.tables.push(Listed { space: ListedSpace { name, identity }, path });
+                let local = file.target.with_extension("ibd");
+                let is_doubled = local.file_name().is_some_and(|name| names.contains(name));
+                let remote = Listed { space: ListedSpace { name, identity }, path };
+                if is_doubled {
+                    self.doubled.push((file, remote));
+                    return Ok(());
+                }
+                self.tables.push(remote);
             }
             _ if is_left_over(&file.target, names) => return Ok(()),
             _ => self.missing.push((file.target.clone(), path)),
         }
         self.plain.push(file);
+        Ok(())
+    }
+
+    /// Of two tablespaces by one name, one here and one where a `.isl` file says, the server (10.11,
+    /// 11.8) uses the one with the id that its dictionary has for the table.
+    fn settle_doubled(&mut self, facts: &ServerFacts, session: &mut Session) -> anyhow::Result<()> {
+        let doubled = std::mem::take(&mut self.doubled);
+        if doubled.is_empty() {
+            return Ok(());
+        }
+        let name = |table: &Listed| table.space.name.display().to_string();
+        let names: Vec<String> = doubled.iter().map(|(_, remote)| name(remote)).collect();
+        let ids = dictionary::space_ids(session, &names).context("ask for the ids of tables")?;
+        for (link, remote) in doubled {
+            let same_name = |table: &&mut Listed| table.space.name == remote.space.name;
+            let Some(local) = self.tables.iter_mut().find(same_name) else { continue };
+            // A file that the server has just made and not written yet can be any table's.
+            let is_used = |path: &Path| -> anyhow::Result<Option<bool>> {
+                let id = read_space_id(path, facts.checksum_algorithm)?;
+                Ok(id.map(|id| ids.get(&name(&remote)) == Some(&id)))
+            };
+            match (is_used(&local.path)?, is_used(&remote.path)?) {
+                (Some(true), Some(true)) => {
+                    let (local, remote) = (local.path.display(), remote.path.display());
+                    bail!("{local} and {remote} are one tablespace");
+                }
+                (Some(false) | None, Some(true)) | (Some(false), None) => {
+                    self.unused.push(std::mem::replace(local, remote).path);
+                    self.plain.push(link);
+                }
+                _ => self.unused.push(remote.path),
+            }
+        }
         Ok(())
     }
 

@@ -112,7 +112,7 @@ fn back_up(
     let mut engines = engines.with_keys(work.keys.as_deref());
     let logged = Mutex::default();
     hooks::reach("before-listing");
-    let plan = Plan::discover(facts)?;
+    let plan = Plan::discover(facts, &mut session)?;
     hooks::reach("after-listing");
     let (stage, mut copied) = work.watching(&aria_log, &logged, || {
         let (stage, copied) = sync::syncing(sink, || {
@@ -145,7 +145,7 @@ fn back_up(
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     let point = work.read_point(&mut stage, &mut engines, aria_log)?;
     if options.locks.kind == LockKind::None {
-        work.check_unchanged(&now, &engines)?;
+        work.check_unchanged(&mut session, &now, &engines)?;
     }
     let lock_time = stages.end(stage)?.ddl_blocked;
     hooks::reach("after-end");
@@ -311,7 +311,13 @@ impl Backup<'_> {
         self.log.note_flushed(lsn);
         self.reach(lsn)?;
         self.log.events().for_each(|event| logged.note(&event));
-        let plan = Plan::discover(self.facts)?;
+        let plan = Plan::discover(self.facts, session)?;
+        for file in &plan.unused {
+            self.report.say(format_args!(
+                "Skipping {}: the table of this name has another tablespace.",
+                file.display()
+            ));
+        }
         if let Some((link, path)) = plan.missing.first() {
             bail!("{} names the tablespace {}, which is not there", link.display(), path.display());
         }
@@ -468,8 +474,13 @@ impl Backup<'_> {
     }
 
     /// Without locks: fails if tables of other engines, or definitions, are not those of `before`.
-    fn check_unchanged(&self, before: &Plan, engines: &OtherEngines<'_>) -> anyhow::Result<()> {
-        let now = Plan::discover(self.facts)?;
+    fn check_unchanged(
+        &self,
+        session: &mut Session,
+        before: &Plan,
+        engines: &OtherEngines<'_>,
+    ) -> anyhow::Result<()> {
+        let now = Plan::discover(self.facts, session)?;
         match late_change(before, &now, |target| engines.is_logged(target)) {
             Some(what) => Err(unexpected_ddl(self.options, &what)),
             None => Ok(()),
