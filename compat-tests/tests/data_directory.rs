@@ -110,3 +110,32 @@ fn two_files_of_one_tablespace_by_one_name_fail_the_backup() {
     let mut command = Tool::Ours.backup_command(&source, &source.dir().join("backup"), &[]);
     compat_tests::tool::run(&mut command).expect_failure(&["t.ibd are one tablespace"]);
 }
+
+/// The server has no file of a table in the system tablespace, or of a discarded tablespace.
+#[test]
+fn table_without_a_tablespace_of_its_own_is_no_loss() {
+    for series in Series::CURRENT {
+        let mut source = TestServer::start_series(series, &["--innodb-file-per-table=0"]);
+        source.execute_all(&[
+            "CREATE TABLE test.inside (id INT PRIMARY KEY) ENGINE=InnoDB",
+            "INSERT INTO test.inside VALUES (1)",
+            "CREATE TABLE test.parts (id INT PRIMARY KEY) ENGINE=InnoDB PARTITION BY HASH (id) PARTITIONS 2",
+            "INSERT INTO test.parts VALUES (1), (2)",
+            "SET GLOBAL innodb_file_per_table=1",
+            "CREATE TABLE test.discarded (id INT PRIMARY KEY) ENGINE=InnoDB",
+            "ALTER TABLE test.discarded DISCARD TABLESPACE",
+        ]);
+        assert!(!source.datadir().join("test/inside.ibd").exists());
+        let backup = source.dir().join("backup");
+        let said = Tool::Ours.backup(&source, &backup, &[]);
+        assert!(!said.contains("Warning"), "{said}");
+        source.execute("DROP TABLE test.discarded");
+        let state = State::of(&source);
+        source.shutdown();
+        Tool::Ours.prepare(&backup, &[]);
+        let restored = Tool::Ours.restore(&backup, series, &[]);
+        restored.execute("DROP TABLE test.discarded");
+        state.assert_same_as(&State::of(&restored));
+        check_tables(&restored);
+    }
+}

@@ -95,6 +95,8 @@ pub struct Copied {
     pub suspect: HashMap<SpaceId, Suspect>,
     /// Tables whose file became another one's while it was copied: what was copied is useless.
     pub replaced: HashSet<SpaceId>,
+    /// Files of the backup that were begun; each is whole unless the copy failed.
+    pub written: HashSet<PathBuf>,
     /// Bytes read.
     pub bytes: u64,
 }
@@ -299,6 +301,7 @@ impl PageCopy<'_> {
             .sink
             .create(&source.target)
             .with_context(|| format!("create {} in the backup", source.target.display()))?;
+        queue.note_written(source.target.clone());
         self.report.say_as(
             thread,
             format_args!("Copying {} to {}", source.path.display(), source.target.display()),

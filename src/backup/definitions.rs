@@ -48,9 +48,13 @@ impl Definitions {
         self.lock().remove(target);
     }
 
-    /// Checks that for each description the backup has the data files that the server has, as far
-    /// as engines of one set of files for each table are concerned; `InnoDB`'s tables are known by
-    /// their tablespaces. `listed` is what the server has, `has` tells what the backup has.
+    /// Checks that the backup has the files of all engines that the server has, and the tablespace
+    /// of each table and partition of `InnoDB` that it describes. `listed` is what the server has,
+    /// `has` tells what the backup has.
+    ///
+    /// A tablespace of a table that no description names is not looked for: it may be a file that
+    /// the server does not use. One that the server does not have is none of its files: the table is
+    /// in the system tablespace, or its tablespace was discarded.
     ///
     /// # Errors
     ///
@@ -62,12 +66,15 @@ impl Definitions {
         report: &Report,
     ) -> anyhow::Result<()> {
         let engine_files = listed.engine_tables.values().flat_map(|entry| &entry.files);
-        let on_server: HashSet<&Path> = engine_files.map(|file| file.target.as_path()).collect();
+        let files = engine_files.chain(&listed.plain).chain(&listed.mapped);
+        let mut on_server: HashSet<PathBuf> = files.map(|file| file.target.clone()).collect();
+        let mut lost: Vec<_> = on_server.iter().filter(|file| !has(file)).cloned().collect();
+        on_server.extend(listed.tables.iter().map(|table| table.space.name.with_extension("ibd")));
+        let mut lacking = Vec::new();
         let definitions = self.lock();
-        let (mut lost, mut lacking) = (Vec::new(), Vec::new());
         for (target, described) in &*definitions {
-            let expected = match described {
-                Described::Frm(Ok(definition)) => expected_files(&definitions, target, definition),
+            let definition = match described {
+                Described::Frm(Ok(definition)) => definition,
                 Described::Par(Ok(_)) => continue,
                 Described::Frm(Err(error)) | Described::Par(Err(error)) => {
                     let target = target.display();
@@ -75,10 +82,11 @@ impl Definitions {
                     continue;
                 }
             };
-            for file in expected {
-                match (has(&file), on_server.contains(file.as_path())) {
+            for file in expected_files(&definitions, target, definition) {
+                match (has(&file), on_server.contains(&file)) {
                     (true, _) => {}
                     (false, true) => lost.push(file),
+                    (false, false) if is_of_innodb(definition) => {}
                     (false, false) => lacking.push(file),
                 }
             }
@@ -93,9 +101,17 @@ impl Definitions {
             ));
         }
         lost.sort();
+        lost.dedup();
         match lost.first() {
             None => Ok(()),
-            Some(file) => bail!("{} of {} data files was not copied", file.display(), lost.len()),
+            Some(file) => bail!(
+                "{} was not copied{}",
+                file.display(),
+                match lost.len() {
+                    1 => String::new(),
+                    count => format!(", one of {count} such files"),
+                }
+            ),
         }
     }
 
@@ -189,6 +205,10 @@ impl Definitions {
     }
 }
 
+fn is_of_innodb(definition: &Definition) -> bool {
+    matches!(definition, Definition::Table { engine: Engine::InnoDb, .. })
+}
+
 /// The data files of the table whose description is `target`.
 fn expected_files(
     definitions: &HashMap<PathBuf, Described>,
@@ -196,9 +216,6 @@ fn expected_files(
     definition: &Definition,
 ) -> Vec<PathBuf> {
     let Definition::Table { engine, is_partitioned } = definition else { return Vec::new() };
-    if *engine == Engine::InnoDb {
-        return Vec::new();
-    }
     let stem = target.with_extension("");
     let mut stems = vec![stem.clone()];
     if *is_partitioned {
@@ -276,4 +293,74 @@ fn table_name(file: &Path) -> String {
     let stem = stem.split_once("#P#").map_or(stem.as_str(), |(table, _)| table);
     let folder = text(file.parent().and_then(Path::file_name));
     format!("{}.{}", filename::decode(&folder), filename::decode(stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::other_files::OtherFile;
+    use crate::backup::plan::Listed;
+    use crate::backup::spaces::{ListedSpace, TableName};
+    use innodb::datadir::FileIdentity;
+
+    const IDENTITY: FileIdentity =
+        FileIdentity { device: 1, inode: 1, size: 1, mtime: 0, ctime: 0 };
+
+    /// A server with these files.
+    fn server(files: &[&str]) -> Plan {
+        let mut plan = Plan::default();
+        for file in files.iter().map(PathBuf::from) {
+            match TableName::of_file(&file) {
+                Some(name) => {
+                    let space = ListedSpace { name, identity: IDENTITY };
+                    plan.tables.push(Listed { space, path: file });
+                }
+                None => plan.plain.push(OtherFile {
+                    path: file.clone(),
+                    target: file,
+                    identity: IDENTITY,
+                }),
+            }
+        }
+        plan
+    }
+
+    /// Checks the backup that has the files `has`, with `d/t.frm` of a table or partitioned table
+    /// of `InnoDB`, of a server that has the files `has` and `lost`.
+    fn check(is_partitioned: bool, has: &[&str], lost: &[&str]) -> Result<(), String> {
+        let definitions = Definitions::default();
+        let table = Definition::Table { engine: Engine::InnoDb, is_partitioned };
+        definitions.lock().insert("d/t.frm".into(), Described::Frm(Ok(table)));
+        if is_partitioned {
+            let names = ["p0", "p1#SP#s"].map(str::to_owned).to_vec();
+            definitions.lock().insert("d/t.par".into(), Described::Par(Ok(names)));
+        }
+        let listed = server(&[has, lost].concat());
+        let has: HashSet<&Path> = has.iter().map(Path::new).collect();
+        definitions
+            .check(&listed, |file| has.contains(file), &Report::to_stderr(false))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tablespaces_of_described_tables() {
+        check(false, &["d/t.frm", "d/t.ibd"], &[]).unwrap();
+        check(true, &["d/t.frm", "d/t.par", "d/t#P#p0.ibd", "d/t#P#p1#SP#s.ibd"], &[]).unwrap();
+        let error = check(false, &["d/t.frm"], &["d/t.ibd"]).unwrap_err();
+        assert_eq!(error, "d/t.ibd was not copied");
+        let error = check(true, &["d/t.frm", "d/t#P#p0.ibd"], &["d/t#P#p1#SP#s.ibd"]).unwrap_err();
+        assert!(error.contains("d/t#P#p1#SP#s.ibd"), "{error}");
+    }
+
+    #[test]
+    fn tablespaces_that_the_server_lacks_or_does_not_use() {
+        check(false, &["d/t.frm"], &["d/junk.ibd", "e/t.ibd"]).unwrap();
+        check(true, &["d/t.frm", "d/t.par"], &["d/t.ibd"]).unwrap();
+    }
+
+    #[test]
+    fn file_of_any_kind_that_the_server_has() {
+        let error = check(false, &["d/t.frm"], &["d/u.frm", "d/db.opt"]).unwrap_err();
+        assert_eq!(error, "d/db.opt was not copied, one of 2 such files");
+    }
 }

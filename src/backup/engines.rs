@@ -17,7 +17,7 @@
 //! by what their headers say of the log; Mroonga's files, written through memory, which leaves
 //! their times as they were; tables the server writes to under locks (`system_tables`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -228,18 +228,26 @@ impl<'a> OtherEngines<'a> {
     }
 
     /// After the locks: what no longer changes, and the check that `plan`, the listing with DDL
-    /// blocked, is in the backup.
+    /// blocked, is in the backup, whose tablespaces of tables are `tablespaces`.
     ///
     /// # Errors
     ///
     /// Any failure to read or write; a file that was lost.
-    pub fn finish(self, plan: &Plan, aria_log: &LogSnapshot) -> anyhow::Result<()> {
+    pub fn finish(
+        self,
+        plan: &Plan,
+        tablespaces: &HashSet<PathBuf>,
+        aria_log: &LogSnapshot,
+    ) -> anyhow::Result<()> {
         aria_files::copy_log(aria_log, self.sink)?;
         if let Some(rocksdb) = self.rocksdb {
             rocksdb.copy(self.sink, &self.files, self.report)?;
         }
         let has = |target: &Path| {
-            self.files.has(target) || self.aria.has(target) || self.system_tables.has(target)
+            self.files.has(target)
+                || self.aria.has(target)
+                || self.system_tables.has(target)
+                || tablespaces.contains(target)
         };
         let definitions = self.files.definitions();
         definitions.refuse_unknown_engines(self.facts)?;

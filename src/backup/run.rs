@@ -135,7 +135,7 @@ fn back_up(
     hooks::reach("in-block-ddl");
     let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
-    work.resolve_tablespaces(&now, &mut logged, &mut copied)?;
+    let resolution = work.resolve_tablespaces(&now, &mut logged, &mut copied)?;
     engines.reconcile(&plan, &now)?;
     work.write_out_logs(&mut session)?;
     hooks::reach("before-block-commit");
@@ -151,7 +151,8 @@ fn back_up(
     hooks::reach("after-end");
     locks.check()?;
 
-    engines.finish(&now, &point.aria_log)?;
+    let tablespaces = resolution.tablespaces(&copied.written);
+    engines.finish(&now, &tablespaces, &point.aria_log)?;
     work.finish(session, &point, &copied, &mut logged, attempt.started(), lock_time)
 }
 
@@ -330,7 +331,7 @@ impl Backup<'_> {
         plan: &Plan,
         logged: &mut LoggedFiles,
         copied: &mut Copied,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Resolution> {
         for id in &copied.replaced {
             logged.note_useless(*id);
         }
@@ -367,7 +368,8 @@ impl Backup<'_> {
         let late = self.copy_pages(late, Copied::default(), "Copying new tables", true)?;
         copied.bytes += late.bytes;
         copied.suspect.extend(late.suspect);
-        Ok(())
+        copied.written.extend(late.written);
+        Ok(resolution)
     }
 
     fn write_markers(&self, resolution: &Resolution) -> anyhow::Result<()> {

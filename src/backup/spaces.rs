@@ -175,6 +175,23 @@ pub struct Resolution {
     pub duplicates: Vec<(SpaceId, TableName, TableName)>,
 }
 
+impl Resolution {
+    /// The tablespaces, `DATABASE/TABLE.ibd`, that prepare makes of a backup with these
+    /// corrections and the files `written`.
+    pub fn tablespaces(&self, written: &HashSet<PathBuf>) -> HashSet<PathBuf> {
+        let former = self.renamed.iter().map(|(from, _)| from).chain(&self.deleted);
+        let former: HashSet<PathBuf> = former.map(|name| name.with_extension("ibd")).collect();
+        let is_kept =
+            |file: &&PathBuf| file.extension() == Some("ibd".as_ref()) && !former.contains(*file);
+        let kept = written.iter().filter(is_kept).cloned();
+        let late = self.copy.iter().filter(|name| written.contains(&name.with_extension("new")));
+        let renamed = self.renamed.iter();
+        let renamed = renamed.filter(|(from, _)| written.contains(&from.with_extension("ibd")));
+        let names = late.chain(renamed.map(|(_, to)| to)).map(|name| name.with_extension("ibd"));
+        kept.chain(names).collect()
+    }
+}
+
 /// Compares what was copied with what exists once DDL is blocked.
 ///
 /// `listed` are all tablespace files but intermediate ones. `id_of` reads the id in page 0 of a
@@ -346,6 +363,22 @@ mod tests {
             &[(2, "e/c"), (3, "d/n")],
         );
         assert_eq!(got, expected(&["d/a"], &[("d/b", "e/c")], &["d/n"]));
+    }
+
+    #[test]
+    fn tablespaces_of_a_corrected_backup() {
+        let resolution = expected(
+            &["d/gone", "d/replaced"],
+            &[("d/a", "d/b"), ("d/b", "d/a"), ("d/lost", "d/lost_too")],
+            &["d/replaced", "d/new", "d/not_copied"],
+        );
+        let files = ["gone.ibd", "replaced.ibd", "a.ibd", "b.ibd", "same.ibd"];
+        let written = files.iter().chain(&["replaced.new", "new.new"]);
+        let written = written.map(|file| Path::new("d").join(file)).collect();
+        let mut tablespaces: Vec<_> = resolution.tablespaces(&written).into_iter().collect();
+        tablespaces.sort();
+        let names = ["d/a.ibd", "d/b.ibd", "d/new.ibd", "d/replaced.ibd", "d/same.ibd"];
+        assert_eq!(tablespaces, names.map(PathBuf::from));
     }
 
     #[test]

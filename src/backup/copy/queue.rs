@@ -3,6 +3,7 @@
 //! open at a time: one is opened only when all ranges of those before it are claimed.
 
 use std::collections::hash_map::Entry;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -186,6 +187,11 @@ impl Queue {
     /// Notes a table that the server had not written yet.
     pub fn defer(&self, name: TableName) {
         lock(&self.state).copied.deferred.push(name);
+    }
+
+    /// Notes a file that the backup has now.
+    pub fn note_written(&self, target: PathBuf) {
+        lock(&self.state).copied.written.insert(target);
     }
 
     /// Remembers a problem that is none if the server truncates the undo tablespace, or has put
