@@ -1,7 +1,8 @@
-//! One backup during which statements of one kind run at every moment, each on tables of its own.
+//! One backup during which statements of several kinds run at every moment, each on tables of its
+//! own.
 //!
-//! A table's name begins with its moment, so that a difference after the restore tells when
-//! something was lost. Each moment has its tables twice: in `test`, and in a database whose name,
+//! A table's name begins with its kind and moment, so that a difference after the restore tells
+//! when something was lost. Each moment has its tables twice: in `test`, and in a database whose name,
 //! like those of its tables, is not that of its files.
 
 use std::collections::BTreeSet;
@@ -27,8 +28,8 @@ use crate::tool::Tool;
 /// those of table `b`.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// Server options.
-    pub options: &'static [&'static str],
+    /// Its name, with which those of its tables begin.
+    pub name: &'static str,
     /// Before the backup.
     pub before: &'static [&'static str],
     /// At the moment.
@@ -72,7 +73,7 @@ pub enum Reference {
 impl Kind {
     /// A kind that does nothing, for the fields that a kind leaves alone.
     pub const NONE: Self = Self {
-        options: &[],
+        name: "",
         before: &[],
         then: &[],
         after: &[],
@@ -120,15 +121,17 @@ impl Moment {
         match self.at {
             At::Point(point) | At::Blocked(point) => point.to_owned(),
             At::File(point) => {
-                format!("{point} test.{}_{}{}.ibd", self.name, kind.file.0, kind.file.1)
+                let (table, suffix) = kind.file;
+                format!("{point} test.{}_{}_{table}{suffix}.ibd", kind.name, self.name)
             }
         }
     }
 }
 
-/// How the tables of a moment are named.
+/// How the tables of a kind and moment are named.
 #[derive(Debug, Clone, Copy)]
 struct Names<'a> {
+    kind: &'a str,
     moment: &'a str,
     is_odd: bool,
     dir: &'a Path,
@@ -141,7 +144,7 @@ impl Names<'_> {
     fn table(&self, name: &str, other_database: bool) -> String {
         let database = if self.is_odd == other_database { "test" } else { ODD.0 };
         let infix = if self.is_odd { ODD.1 } else { "" };
-        format!("`{database}`.`{}_{infix}{name}`", self.moment)
+        format!("`{database}`.`{}_{}_{infix}{name}`", self.kind, self.moment)
     }
 
     /// The path of a table's file without extension, below the data directory.
@@ -163,8 +166,10 @@ impl Names<'_> {
             let (word, after) = after.split_once('}').expect("a closing brace");
             let word = match word.split_at(1) {
                 (">", name) => self.table(name, true),
-                ("+", name) if self.is_odd => format!("`{}_{}{name}`", self.moment, ODD.1),
-                ("+", name) => format!("`{}_{name}`", self.moment),
+                ("+", name) => {
+                    let infix = if self.is_odd { ODD.1 } else { "" };
+                    format!("`{}_{}_{infix}{name}`", self.kind, self.moment)
+                }
                 _ => match word {
                     "rows" if self.moment == IN_FILE && !self.is_odd => "30000".to_owned(),
                     "rows" => "200".to_owned(),
@@ -214,55 +219,82 @@ fn with_suffix(path: &Path, extension: &str) -> PathBuf {
     path.into()
 }
 
-/// Backs up a server of `series` during which `kind` happens at every moment; lets both tools
-/// prepare the backup, restores it and compares.
-pub fn check(kind: &Kind, series: Series) {
-    let mut source = TestServer::start_series(series, kind.options);
+/// How a backup is taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Way {
+    /// Of which server.
+    pub series: Series,
+    /// In how many threads.
+    pub threads: u32,
+    /// Whether what statements change is in the files at once, or mostly in memory and the log.
+    pub is_flushed: bool,
+}
+
+/// What each kind needs of the server at most.
+const OPTIONS: [&str; 2] = ["--system-versioning-alter-history=KEEP", "--max-connections=200"];
+
+impl Kind {
+    /// The moments at which it happens.
+    fn moments(&self) -> impl Iterator<Item = Moment> {
+        let moments = self.moments;
+        MOMENTS.into_iter().filter(move |moment| match moments {
+            Moments::All | Moments::OfRows => true,
+            Moments::WithoutLocks => moment.at != At::Point("before-block-ddl"),
+            Moments::Unblocked => !matches!(moment.at, At::Blocked(_)),
+        })
+    }
+}
+
+/// Backs up a server while each of `kinds` happens at every moment; lets both tools prepare the
+/// backup, restores it and compares.
+pub fn check(kinds: &[Kind], way: Way) {
+    let mut source = TestServer::start_series(way.series, &OPTIONS);
     let far = source.dir().join("far");
     fs::create_dir(&far).expect("make a folder");
     source.execute(format!("CREATE DATABASE `{}`", ODD.0));
-    let moments: Vec<Moment> = MOMENTS
-        .into_iter()
-        .filter(|m| match kind.moments {
-            Moments::All | Moments::OfRows => true,
-            Moments::WithoutLocks => m.at != At::Point("before-block-ddl"),
-            Moments::Unblocked => !matches!(m.at, At::Blocked(_)),
-        })
-        .collect();
-    let all: Vec<Names<'_>> = moments
-        .iter()
-        .flat_map(|m| [false, true].map(|is_odd| Names { moment: m.name, is_odd, dir: &far }))
-        .collect();
-    let mut connection = source.connect();
-    for names in &all {
-        names.run(&mut connection, &source.datadir(), kind.before);
-    }
+    let names = |kind: &Kind| -> Vec<Names<'_>> {
+        let names = |moment: Moment, is_odd| Names {
+            kind: kind.name,
+            moment: moment.name,
+            is_odd,
+            dir: &far,
+        };
+        kind.moments().flat_map(|moment| [false, true].map(|odd| names(moment, odd))).collect()
+    };
+    let run_all = |statements: fn(&Kind) -> &'static [&'static str]| {
+        for kind in kinds {
+            let mut connection = source.connect();
+            for names in names(kind) {
+                names.run(&mut connection, &source.datadir(), statements(kind));
+            }
+        }
+    };
+    run_all(|kind| kind.before);
     let backup = source.dir().join("backup");
-    back_up(kind, &moments, &source, &backup, &far);
-    for names in &all {
-        names.run(&mut connection, &source.datadir(), kind.after);
-    }
+    back_up(kinds, way, &source, &backup, &far);
+    run_all(|kind| kind.after);
 
     let answers = |server: &TestServer| {
         let mut connection = server.connect();
-        let asked = |names: &Names<'_>| {
-            kind.queries
-                .iter()
-                .map(|query| names.fill_in(query))
-                .map(|sql| (rows(&mut connection, &sql), sql))
-                .collect::<Vec<_>>()
-        };
-        all.iter().flat_map(asked).collect::<Vec<_>>()
+        let mut answers = Vec::new();
+        for kind in kinds {
+            for (names, query) in
+                names(kind).into_iter().flat_map(|n| kind.queries.iter().map(move |q| (n, q)))
+            {
+                let sql = names.fill_in(query);
+                answers.push((rows(&mut connection, &sql), sql));
+            }
+        }
+        answers
     };
     let expected = (State::of(&source), answers(&source), table_files(&source));
-    drop(connection);
     source.shutdown();
     let theirs = backup.with_file_name("theirs");
     copy_tree(&backup, &theirs);
     let restore = |tool: &Tool, backup: &Path| {
         // The restored tables with a DATA DIRECTORY go where the source's were.
         let _ = fs::remove_dir_all(&far);
-        let restored = Tool::Ours.restore(backup, series, kind.options);
+        let restored = Tool::Ours.restore(backup, way.series, &OPTIONS);
         println!("prepared by {tool:?}: restored");
         replay_binlog(&source, backup, &restored);
         expected.0.assert_same_as(&State::of(&restored));
@@ -272,8 +304,8 @@ pub fn check(kind: &Kind, series: Series) {
     };
     Tool::Ours.prepare(&backup, &[]);
     restore(&Tool::Ours, &backup);
-    if kind.reference == Reference::Prepares {
-        let tool = Tool::Reference(series);
+    if kinds.iter().all(|kind| kind.reference == Reference::Prepares) {
+        let tool = Tool::Reference(way.series);
         tool.prepare(&theirs, &[]);
         // The same files need not be looked at again.
         if !differences(&backup, &theirs, Allowed::Aria).is_empty() {
@@ -282,53 +314,72 @@ pub fn check(kind: &Kind, series: Series) {
     }
 }
 
-fn back_up(kind: &Kind, moments: &[Moment], source: &TestServer, backup: &Path, far: &Path) {
+fn back_up(kinds: &[Kind], way: Way, source: &TestServer, backup: &Path, far: &Path) {
     // A table whose page 0 was never written is not opened for long.
-    source.execute("SET GLOBAL innodb_max_dirty_pages_pct=0");
-    wait_for_flush(source);
-    // One half of the backups copies with one thread what is mostly in memory alone, the other one
-    // with two threads what has been written to the files.
-    let is_flushed = source.series() == Series::V11_8;
-    if !is_flushed {
-        source.execute("SET GLOBAL innodb_max_dirty_pages_pct=90");
-    }
-    let threads = if is_flushed { "--parallel=2" } else { "--parallel=1" };
-    let points: Vec<String> = moments.iter().map(|moment| moment.point(kind)).collect();
-    let mut waiting: Vec<&str> = points.iter().map(String::as_str).collect();
-    let mut tool = HookedBackup::start(source, backup, &[threads], &waiting);
+    flush(source);
+    let moments: Vec<(Kind, Moment, String)> = kinds
+        .iter()
+        .flat_map(|kind| kind.moments().map(|moment| (*kind, moment, moment.point(kind))))
+        .collect();
+    let points: BTreeSet<&str> = moments.iter().map(|(_, _, point)| point.as_str()).collect();
+    let mut waiting: Vec<&str> = points.into_iter().collect();
+    let threads = format!("--parallel={}", way.threads);
+    let mut tool = HookedBackup::start(source, backup, &[&threads], &waiting);
     let mut blocked = Vec::new();
     while !waiting.is_empty() {
-        let point = tool.wait_at_any(&waiting).to_owned();
-        let moment = moments.iter().find(|m| m.point(kind) == point).expect("one of them");
-        for is_odd in [false, true] {
-            let mut connection = source.connect();
-            let id = connection.connection_id();
-            let datadir = source.datadir();
-            let (dir, moment) = (far.to_owned(), *moment);
-            let then = kind.then;
-            let statements = thread::spawn(move || {
-                let names = Names { moment: moment.name, is_odd, dir: &dir };
-                names.run(&mut connection, &datadir, then);
-            });
-            if matches!(moment.at, At::Blocked(_)) {
-                wait_until("statements to wait", || {
-                    is_waiting(source, id)
-                        || statements.is_finished() && kind.moments == Moments::OfRows
-                });
-                blocked.push(statements);
-            } else {
-                statements.join().expect("statements of a moment");
+        let point = tool.wait_at_any(&waiting);
+        for (kind, moment, _) in moments.iter().filter(|(_, _, other)| other == point) {
+            for is_odd in [false, true] {
+                let statements = Statements::start(kind, *moment, is_odd, source, far);
+                if matches!(moment.at, At::Blocked(_)) {
+                    blocked.push((kind, statements));
+                } else {
+                    statements.end();
+                }
             }
         }
-        if is_flushed {
-            wait_for_flush(source);
+        for (kind, statements) in &blocked {
+            wait_until("statements to wait", || {
+                statements.are_waiting(source)
+                    || statements.thread.is_finished() && kind.moments == Moments::OfRows
+            });
+        }
+        if way.is_flushed {
+            flush(source);
         }
         waiting.retain(|other| *other != point);
-        tool.go_on(&point);
+        tool.go_on(point);
     }
     tool.wait().expect_success();
-    for statements in blocked {
-        statements.join().expect("statements that waited");
+    for (_, statements) in blocked {
+        statements.end();
+    }
+}
+
+/// The statements of a kind and moment, while they run.
+struct Statements {
+    connection: u32,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Statements {
+    fn start(kind: &Kind, moment: Moment, is_odd: bool, source: &TestServer, far: &Path) -> Self {
+        let mut connection = source.connect();
+        let id = connection.connection_id();
+        let (datadir, dir, kind) = (source.datadir(), far.to_owned(), *kind);
+        let thread = thread::spawn(move || {
+            let names = Names { kind: kind.name, moment: moment.name, is_odd, dir: &dir };
+            names.run(&mut connection, &datadir, kind.then);
+        });
+        Self { connection: id, thread }
+    }
+
+    fn are_waiting(&self, source: &TestServer) -> bool {
+        is_waiting(source, self.connection)
+    }
+
+    fn end(self) {
+        self.thread.join().expect("statements of a moment");
     }
 }
 
@@ -340,10 +391,9 @@ fn is_waiting(server: &TestServer, connection: u32) -> bool {
     server.query_u64(sql) > 0
 }
 
-fn wait_for_flush(server: &TestServer) {
-    let sql = "SELECT variable_value FROM information_schema.global_status \
-               WHERE variable_name = 'Innodb_buffer_pool_pages_dirty'";
-    wait_until("pages to be written", || server.query_u64(sql) < 10);
+/// Has the server write all pages to the files.
+fn flush(server: &TestServer) {
+    server.execute("SET GLOBAL innodb_log_checkpoint_now=1");
 }
 
 /// The files that tables consist of, but for the content of full-text indexes, whose names differ.

@@ -14,7 +14,8 @@ const B: &str = "CREATE TABLE {b} ENGINE=InnoDB SELECT seq b FROM test.seq_1_to_
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident { $($fields:tt)* })*) => {
-        $($(#[$doc])* pub const $name: Kind = Kind { $($fields)*, ..Kind::NONE };)*
+        $($(#[$doc])* pub const $name: Kind =
+            Kind { name: stringify!($name), $($fields)*, ..Kind::NONE };)*
     };
 }
 
@@ -488,7 +489,6 @@ kinds! {
 
     /// Tables that keep former rows.
     SYSTEM_VERSIONED {
-        options: &["--system-versioning-alter-history=KEEP"],
         before: &[
             "CREATE TABLE {t} (id INT PRIMARY KEY, k INT, v VARCHAR(250)) ENGINE=InnoDB \
              WITH SYSTEM VERSIONING",

@@ -1,66 +1,50 @@
 //! DDL of each kind at each moment of a backup, which test hooks hold at that point.
+//!
+//! Some kinds share a backup. Whether one thread or two copy, and whether what changes is in the
+//! files or in the log alone, differs from test to test, so that each kind meets both of each.
 
 #![cfg(test)]
 
-use compat_tests::ddl::check;
+use compat_tests::ddl::{Way, check};
 use compat_tests::ddl_kinds as kinds;
 use compat_tests::installation::Series;
 
 macro_rules! tests {
-    ($($test:ident: $kind:ident,)*) => {
+    ($($test:ident, $threads:literal, $is_flushed:literal: [$($kind:ident),* $(,)?];)*) => {
         mod on_10_11 {
             use super::*;
-            $(#[test] fn $test() { check(&kinds::$kind, Series::V10_11); })*
+            $(#[test] fn $test() {
+                let series = Series::V10_11;
+                check(
+                    &[$(kinds::$kind),*],
+                    Way { series, threads: $threads, is_flushed: $is_flushed },
+                );
+            })*
         }
 
         mod on_11_8 {
             use super::*;
-            $(#[test] fn $test() { check(&kinds::$kind, Series::V11_8); })*
+            $(#[test] fn $test() {
+                let series = Series::V11_8;
+                check(
+                    &[$(kinds::$kind),*],
+                    Way { series, threads: 3 - $threads, is_flushed: !$is_flushed },
+                );
+            })*
         }
     };
 }
 
 tests! {
-    create: CREATE,
-    create_select: CREATE_SELECT,
-    bulk_insert: BULK_INSERT,
-    drop: DROP,
-    drop_and_create: DROP_AND_CREATE,
-    create_or_replace: CREATE_OR_REPLACE,
-    rename: RENAME,
-    rename_across: RENAME_ACROSS,
-    rename_chain: RENAME_CHAIN,
-    rename_circle: RENAME_CIRCLE,
-    rename_back: RENAME_BACK,
-    create_and_rename: CREATE_AND_RENAME,
-    swap: SWAP,
-    foreign_key: FOREIGN_KEY,
-    truncate: TRUNCATE,
-    alter_copy: ALTER_COPY,
-    alter_rebuild: ALTER_REBUILD,
-    alter_rename: ALTER_RENAME,
-    alter_instant: ALTER_INSTANT,
-    index: INDEX,
-    optimize: OPTIMIZE,
-    shrink: SHRINK,
-    grow: GROW,
-    fulltext: FULLTEXT,
-    partition_add: PARTITION_ADD,
-    partition_drop: PARTITION_DROP,
-    partition_reorganize: PARTITION_REORGANIZE,
-    partition_truncate: PARTITION_TRUNCATE,
-    partition_exchange: PARTITION_EXCHANGE,
-    partition_hash: PARTITION_HASH,
-    discard: DISCARD,
-    import: IMPORT,
-    import_again: IMPORT_AGAIN,
-    import_in_place: IMPORT_IN_PLACE,
-    engine_from: ENGINE_FROM,
-    engine_to: ENGINE_TO,
-    database_create: DATABASE_CREATE,
-    database_drop: DATABASE_DROP,
-    data_directory: DATA_DIRECTORY,
-    sequence: SEQUENCE,
-    system_versioned: SYSTEM_VERSIONED,
-    generated: GENERATED,
+    new_tables, 1, false: [CREATE, CREATE_SELECT, BULK_INSERT, DROP, DROP_AND_CREATE, CREATE_OR_REPLACE];
+    new_names, 1, true: [RENAME, RENAME_ACROSS, RENAME_CHAIN, RENAME_CIRCLE, RENAME_BACK];
+    new_tables_and_names, 2, false: [CREATE_AND_RENAME, SWAP, FOREIGN_KEY, TRUNCATE, SEQUENCE];
+    alter, 2, true: [ALTER_COPY, ALTER_REBUILD, ALTER_RENAME, ALTER_INSTANT, INDEX, GENERATED];
+    size, 1, false: [OPTIMIZE, SHRINK, GROW, FULLTEXT, SYSTEM_VERSIONED];
+    partitions, 1, true: [
+        PARTITION_ADD, PARTITION_DROP, PARTITION_REORGANIZE, PARTITION_TRUNCATE, PARTITION_EXCHANGE,
+        PARTITION_HASH,
+    ];
+    places, 2, true: [ENGINE_FROM, ENGINE_TO, DATABASE_CREATE, DATABASE_DROP, DATA_DIRECTORY, DISCARD];
+    imports, 2, false: [IMPORT, IMPORT_AGAIN, IMPORT_IN_PLACE];
 }
