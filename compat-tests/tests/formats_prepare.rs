@@ -195,6 +195,16 @@ struct Backup {
 }
 
 fn back_up(series: Series, options: &[&str], tables: &Tables<'_>) -> Backup {
+    back_up_after(series, options, tables, &[])
+}
+
+/// As [`back_up`]; `statements` are run before the backup.
+fn back_up_after(
+    series: Series,
+    options: &[&str],
+    tables: &Tables<'_>,
+    statements: &[&str],
+) -> Backup {
     let mut options = options.to_vec();
     options.extend(["--innodb-log-file-size=64M", "--innodb-buffer-pool-size=128M"]);
     let source = TestServer::start_series(series, &options);
@@ -202,6 +212,7 @@ fn back_up(series: Series, options: &[&str], tables: &Tables<'_>) -> Backup {
     flush(&source);
     let load = Load::start(&source, tables);
     load.wait_for(300);
+    source.execute_all(statements);
     let dir = source.dir().join("backup");
     Tool::Reference(series).backup(&source, &dir, &["--parallel=2"]);
     load.wait_for(50);
@@ -225,7 +236,11 @@ fn reference_prepares(series: Series, dir: &Path) {
 
 /// Both prepare the backup, to the same bytes; a server runs on ours and brings it up to date.
 fn both_prepare_to_the_same(series: Series, options: &[&str], tables: &Tables<'_>) {
-    let Backup { mut source, dir, state } = back_up(series, options, tables);
+    assert_both_prepare(series, back_up(series, options, tables));
+}
+
+fn assert_both_prepare(series: Series, backup: Backup) {
+    let Backup { mut source, dir, state } = backup;
     source.shutdown();
     let ours = both_prepare(series, &dir);
     let server_options: Vec<&str> = source.options().iter().map(String::as_str).collect();
@@ -477,4 +492,18 @@ fn checksums_of_10_5() {
         let Backup { source: _source, dir, .. } = back_up(Series::V10_5, &[&option], &tables);
         both_prepare(Series::V10_5, &dir);
     }
+}
+
+/// Servers encrypt and decrypt while they run: page 0 tells only later than other pages.
+#[test]
+fn encryption_that_begins_and_ends() {
+    let tables = [&ENCRYPTED[2..], &PLAIN, &ROW_COMPRESSED].concat();
+    let options = with_keys(&["--innodb-encryption-threads=4"]);
+    let on = ["SET GLOBAL innodb_encrypt_tables=ON"];
+    let begins = back_up_after(Series::V10_11, &options, &tables, &on);
+    assert_both_prepare(Series::V10_11, begins);
+    let options = with_keys(&["--innodb-encryption-threads=4", "--loose-innodb-encrypt-tables=ON"]);
+    let off = ["SET GLOBAL innodb_encrypt_tables=OFF"];
+    let ends = back_up_after(Series::V10_11, &options, &tables, &off);
+    assert_both_prepare(Series::V10_11, ends);
 }

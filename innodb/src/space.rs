@@ -147,7 +147,11 @@ impl EncryptionMetadata {
         188 + descriptor_len * page_size.physical() / extent_pages
     }
 
-    fn find(page0: &[u8], page_size: PageSize) -> Option<Self> {
+    /// How many bytes the metadata has in page 0.
+    pub const LEN: usize = size_of::<CryptHeader>();
+
+    /// Reads the metadata in `page0`, if there is any; looks at nothing else.
+    pub fn find(page0: &[u8], page_size: PageSize) -> Option<Self> {
         let metadata = page0.get(Self::offset(page_size)..)?;
         if array_at(metadata, 0) != Some(CRYPT_MAGIC) {
             return None;

@@ -88,7 +88,7 @@ proptest! {
         let _ = LogHeader::parse(&bytes);
         let _ = Checkpoint::parse(&bytes, Lsn(first_lsn));
         let _ = Checkpoint::newest(&bytes, Lsn(first_lsn));
-        let _ = FspChange::of_run(&bytes, Lsn(lsn));
+        let _ = FspChange::of_run(&bytes, Lsn(lsn), &(0..9));
         prop_assert!(record::decode_run(&bytes, Lsn(lsn)).count() <= bytes.len());
         for ring in [Ring::endless(Lsn(first_lsn)), Ring::new(Lsn(first_lsn), 12_304).unwrap()] {
             let _ = Mtr::parse(&bytes, Lsn(lsn), ring);

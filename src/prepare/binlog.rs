@@ -87,7 +87,7 @@ fn read_page(
     let mut page = vec![0; space.flags.page_size().physical()];
     File::open(&path).and_then(|f| f.read_exact_at(&mut page, offset)).with_context(context)?;
     let mut plain = vec![0; page.len()];
-    match spaces.codec(space).decode(&page, page_no.0, &mut plain).with_context(context)? {
+    match spaces.decoder(space).decode(&page, page_no.0, &mut plain).with_context(context)? {
         Decoded::AsStored => Ok(page),
         Decoded::InBuffer => Ok(plain),
     }

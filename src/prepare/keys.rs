@@ -20,16 +20,21 @@ const PAGES: u32 = 64;
 /// A key that is missing or wrong, with its id and the file; what reading reports.
 pub(super) fn check(dir: &Path, spaces: &Spaces<'_>) -> anyhow::Result<()> {
     let mut encrypted: Vec<_> =
-        spaces.iter().filter(|space| space.is_needed() && space.encryption.is_some()).collect();
+        spaces.iter().filter(|space| space.is_needed() && space.is_encrypted).collect();
     encrypted.sort_by_key(|space| space.id);
     for space in encrypted {
-        check_space(dir, space, &spaces.codec(space))?;
+        check_space(dir, space, &spaces.decoder(space), &spaces.encoder(space))?;
     }
     Ok(())
 }
 
 /// Decrypts the first encrypted page of a tablespace.
-fn check_space(dir: &Path, space: &Space, codec: &PageCodec<'_>) -> anyhow::Result<()> {
+fn check_space(
+    dir: &Path,
+    space: &Space,
+    decoder: &PageCodec<'_>,
+    encoder: &PageCodec<'_>,
+) -> anyhow::Result<()> {
     let Some(file) = space.files.first() else { return Ok(()) };
     let path = dir.join(&file.current);
     let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
@@ -42,11 +47,11 @@ fn check_space(dir: &Path, space: &Space, codec: &PageCodec<'_>) -> anyhow::Resu
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
             read => read.with_context(|| format!("read {}", path.display()))?,
         }
-        if codec.key_of(&page).is_none() {
+        if decoder.key_of(&page).is_none() {
             continue;
         }
-        match codec.decode(&page, page_no, &mut plain) {
-            Ok(_) => return codec.check_latest_key().with_context(|| cannot_decrypt(&path)),
+        match decoder.decode(&page, page_no, &mut plain) {
+            Ok(_) => return encoder.check_latest_key().with_context(|| cannot_decrypt(&path)),
             // Pages that the log builds may hold anything.
             Err(CodecError::Page(_)) => {}
             Err(error @ CodecError::WrongKey { .. }) => wrong = wrong.or(Some(error)),
@@ -55,7 +60,7 @@ fn check_space(dir: &Path, space: &Space, codec: &PageCodec<'_>) -> anyhow::Resu
     }
     match wrong {
         Some(error) => Err(error).with_context(|| cannot_decrypt(&path)),
-        None => codec.check_latest_key().with_context(|| cannot_decrypt(&path)),
+        None => encoder.check_latest_key().with_context(|| cannot_decrypt(&path)),
     }
 }
 

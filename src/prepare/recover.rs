@@ -65,7 +65,8 @@ pub(super) struct Recovery<'a> {
 /// An open tablespace.
 struct OpenSpace<'a> {
     space: &'a Space,
-    codec: PageCodec<'a>,
+    decoder: PageCodec<'a>,
+    encoder: PageCodec<'a>,
     files: Vec<File>,
 }
 
@@ -259,7 +260,8 @@ impl<'a> Recovery<'a> {
     fn open(&self, space: &'a Space) -> anyhow::Result<OpenSpace<'a>> {
         let files: anyhow::Result<_> =
             space.files.iter().map(|file| open(&self.dir.join(&file.path))).collect();
-        Ok(OpenSpace { space, codec: self.spaces.codec(space), files: files? })
+        let (decoder, encoder) = (self.spaces.decoder(space), self.spaces.encoder(space));
+        Ok(OpenSpace { space, decoder, encoder, files: files? })
     }
 
     /// Applies a part of the entries of a page that has very many.
@@ -320,7 +322,7 @@ impl<'a> Recovery<'a> {
         stored: &[u8],
         image: &mut [u8],
     ) -> anyhow::Result<()> {
-        let decoded = open.codec.decode(stored, page_no.0, image);
+        let decoded = open.decoder.decode(stored, page_no.0, image);
         if decoded.with_context(|| self.cannot_apply(open, page_no))? == Decoded::AsStored {
             image.copy_from_slice(stored);
         }
@@ -477,7 +479,8 @@ impl<'a> Recovery<'a> {
                 }
                 continue;
             }
-            job.stored_len = state.encode(image, &open.codec, job.page_no).with_context(context)?;
+            job.stored_len =
+                state.encode(image, &open.encoder, job.page_no).with_context(context)?;
             if !job.is_built || job.page_no.0 == 0 {
                 let place = (job.space, job.file);
                 if journal_file != Some(place) {

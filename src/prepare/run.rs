@@ -29,7 +29,7 @@ use super::memory::Budget;
 use super::page::Log;
 use super::recover::{Recovery, recover};
 use super::scan::Extent;
-use super::spaces::Spaces;
+use super::spaces::{Space, Spaces};
 use super::storage::{Disk, Storage};
 use super::{binlog, index, keys, log, scan};
 use crate::durable::FileSystem;
@@ -132,7 +132,7 @@ fn apply(
     let records = Log::new(&reader, extent.checkpoint.lsn);
     let (index, scanned) = read_log(dir, log, records, extent, &spaces, budget, threads, report)?;
     check_end(scanned.end, &found.checkpoints, extent.checkpoint)?;
-    spaces.resolve(&scanned, records, report)?;
+    spaces.resolve(dir, &scanned, records, report)?;
     keys::check(dir, &spaces)?;
     // Whether it can be read: it is corrected at the end.
     aria::control::correct_last_log_number(dir)?;
@@ -255,10 +255,10 @@ fn read_log(
 ) -> anyhow::Result<(index::Index, scan::Scanned)> {
     report.phase("Scanning the redo log", log.len());
     log.expect_sequential(true);
-    let is_known = |id: SpaceId| spaces.get(id).is_some();
+    let encryption_at = |id: SpaceId| spaces.get(id).map(Space::encryption_at);
     let spill = || unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()));
     let result = index::build(budget.index, threads, spill, |collector| {
-        scan::scan(records, extent, &is_known, collector, report)
+        scan::scan(records, extent, &encryption_at, collector, report)
     });
     let result = match log.doubt() {
         Some(doubt) => result.context(doubt)?,

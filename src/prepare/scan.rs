@@ -2,6 +2,7 @@
 //! tablespaces as a whole. Changes nothing.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use anyhow::{Context, bail};
 use innodb::{Lsn, PageNo, SpaceId};
@@ -35,7 +36,8 @@ pub(super) struct SpaceFacts {
     /// Start of the last mini-transaction that dropped it. If it is there nevertheless, it was
     /// imported again with its old id, and nothing that was logged before is about this file.
     pub dropped_at: Option<Lsn>,
-    /// Entries of page 0 since its last initialisation; kept for tablespaces without a usable file.
+    /// Entries of page 0 since its last initialisation: all of them for tablespaces without a
+    /// usable file, else those that change how pages are encrypted.
     pub page0: Vec<Entry>,
 }
 
@@ -65,15 +67,16 @@ struct Scanner<'c> {
     /// `FILE_CHECKPOINT` for `checkpoint` was found.
     is_confirmed: bool,
     collector: &'c mut Collector,
-    is_known: &'c dyn Fn(SpaceId) -> bool,
+    encryption_at: &'c dyn Fn(SpaceId) -> Option<Range<u32>>,
     /// Facts by number, and the numbers of the tablespaces; the last one looked up.
     facts: Vec<(SpaceId, SpaceFacts)>,
     numbers: HashMap<SpaceId, usize>,
     latest: Option<(SpaceId, usize)>,
 }
 
-/// Reads the log as far as `extent` says, or to its end, and collects the entries. `is_known`:
-/// tablespaces whose page 0 is in a file.
+/// Reads the log as far as `extent` says, or to its end, and collects the entries.
+/// `encryption_at`: of tablespaces whose page 0 is in a file, which of its bytes tell how pages are
+/// encrypted.
 ///
 /// # Errors
 ///
@@ -81,7 +84,7 @@ struct Scanner<'c> {
 pub(super) fn scan(
     log: Log<'_>,
     extent: Extent,
-    is_known: &dyn Fn(SpaceId) -> bool,
+    encryption_at: &dyn Fn(SpaceId) -> Option<Range<u32>>,
     collector: &mut Collector,
     report: &Report,
 ) -> anyhow::Result<Scanned> {
@@ -89,7 +92,7 @@ pub(super) fn scan(
         extent,
         is_confirmed: false,
         collector,
-        is_known,
+        encryption_at,
         facts: Vec::new(),
         numbers: HashMap::new(),
         latest: None,
@@ -174,13 +177,18 @@ impl Scanner<'_> {
 
     fn take_page0(&mut self, mtr: &Mtr<'_>, run: &Run, entry: Entry) -> anyhow::Result<()> {
         let space = run.page.space;
-        let change = FspChange::of_run(mtr.run_bytes(run), entry.lsn())?;
-        let is_known = (self.is_known)(space);
+        let watched = (self.encryption_at)(space);
+        let change = FspChange::of_run(
+            mtr.run_bytes(run),
+            entry.lsn(),
+            watched.as_ref().unwrap_or(&(0..0)),
+        )?;
+        let is_needed = watched.is_none() || change.is_watched;
         let facts = self.facts(space);
         // 0 means nothing.
         facts.size = change.size.filter(|&size| size != 0).or(facts.size);
         facts.flags = change.flags.or(facts.flags);
-        if !is_known {
+        if is_needed {
             if entry.is_restart() {
                 facts.page0.clear();
             }

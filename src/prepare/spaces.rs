@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -59,10 +60,12 @@ pub(super) struct Space {
     layout: SystemFiles,
     /// Format of its pages.
     pub flags: SpaceFlags,
-    /// How its pages are stored.
+    /// How its pages are stored now.
     context: SpaceContext,
-    /// Its page 0 tells how pages are encrypted.
-    pub encryption: Option<EncryptionMetadata>,
+    /// How they will be stored: the log may change what page 0 says about encryption.
+    context_after: SpaceContext,
+    /// Whether pages may be encrypted, now or then.
+    pub is_encrypted: bool,
     /// The log changes its pages.
     is_changed: bool,
     /// Pages from here on do not exist and cannot be read.
@@ -137,6 +140,42 @@ impl Space {
             self.size = self.size.max(size);
         }
         self.size = self.size.max(u32::try_from(pages).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Bytes of page 0 that tell how pages are encrypted.
+    pub(super) fn encryption_at(&self) -> Range<u32> {
+        let start = EncryptionMetadata::offset(self.flags.page_size());
+        let at = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        at(start)..at(start + EncryptionMetadata::LEN)
+    }
+
+    /// Finds out how pages will be encrypted, if the log changes that: servers encrypt, decrypt
+    /// and encrypt with new keys while they run. Pages may already be encrypted of which page 0
+    /// does not know yet.
+    fn plan_encryption(
+        &mut self,
+        dir: &Path,
+        facts: &SpaceFacts,
+        log: Log<'_>,
+    ) -> anyhow::Result<()> {
+        let Some(file) = self.files.first().filter(|_| !facts.page0.is_empty()) else {
+            return Ok(());
+        };
+        let path = dir.join(&file.current);
+        let size = self.flags.page_size();
+        let mut page0 = read_page0(&path, size)?;
+        page0.resize(size.physical(), 0);
+        let before = EncryptionMetadata::find(&page0, size);
+        let mut state = State::of_image(&page0);
+        state
+            .apply(&mut page0, &facts.page0, &mut log.runs()?, frame_of(self.flags))
+            .with_context(|| format!("Unable to apply log to page 0 of {}", path.display()))?;
+        let after = EncryptionMetadata::find(&page0, size);
+        self.context_after = self.context.with_encryption(after);
+        self.context =
+            self.context.with_encryption(before.filter(|metadata| metadata.scheme != 0).or(after));
+        self.is_encrypted |= after.is_some_and(|metadata| metadata.scheme != 0);
         Ok(())
     }
 
@@ -241,9 +280,15 @@ impl<'k> Spaces<'k> {
         self.by_id.get(&id)
     }
 
-    /// Reads and writes the pages of `space`.
-    pub(super) fn codec(&self, space: &Space) -> PageCodec<'k> {
-        PageCodec::new(space.context, self.keys).with_default_encryption(self.encrypts_by_default)
+    /// Reads the pages of `space`.
+    pub(super) fn decoder(&self, space: &Space) -> PageCodec<'k> {
+        PageCodec::new(space.context, self.keys)
+    }
+
+    /// Writes the pages of `space`.
+    pub(super) fn encoder(&self, space: &Space) -> PageCodec<'k> {
+        PageCodec::new(space.context_after, self.keys)
+            .with_default_encryption(self.encrypts_by_default)
     }
 
     /// All of them.
@@ -344,7 +389,8 @@ impl<'k> Spaces<'k> {
             layout,
             flags,
             context: SpaceContext::new(header, self.algorithm),
-            encryption: header.encryption().copied().filter(|metadata| metadata.scheme != 0),
+            context_after: SpaceContext::new(header, self.algorithm),
+            is_encrypted: header.encryption().is_some_and(|metadata| metadata.scheme != 0),
             size: header.size().max(u32::try_from(pages).unwrap_or(u32::MAX)),
             is_changed: false,
             trims: Vec::new(),
@@ -364,6 +410,7 @@ impl<'k> Spaces<'k> {
     /// formats that are not supported.
     pub(super) fn resolve(
         &mut self,
+        dir: &Path,
         scanned: &Scanned,
         log: Log<'_>,
         report: &Report,
@@ -385,6 +432,7 @@ impl<'k> Spaces<'k> {
             }
             space.plan_size(facts)?;
             space.is_changed = true;
+            space.plan_encryption(dir, facts, log)?;
         }
         self.check_unexplained(scanned, report)
     }

@@ -54,6 +54,13 @@ impl SpaceContext {
         self
     }
 
+    /// Replaces what page 0 says about encryption.
+    #[must_use]
+    pub fn with_encryption(mut self, encryption: Option<EncryptionMetadata>) -> Self {
+        self.encryption = encryption.filter(|metadata| metadata.scheme != 0);
+        self
+    }
+
     /// Compares space ids too, where they can be read. Not for a file that the server may be
     /// importing: it gets its new id page by page.
     #[must_use]
