@@ -57,10 +57,13 @@ fn log(server: &TestServer, table: &str, text: &str) -> Vec<Vec<String>> {
     ))
 }
 
-/// Backs up a server that writes both logs, and compares.
-fn logs_survive(series: Series) {
+/// Backs up a server that writes both logs, as tables of `engine`, and compares.
+fn logs_survive(series: Series, engine: &str) {
     const LOGS: [(&str, &str); 2] = [("general_log", "argument"), ("slow_log", "sql_text")];
     let mut source = TestServer::start_series(series, &["--max-allowed-packet=64M"]);
+    for (log, _) in LOGS {
+        source.execute(format!("ALTER TABLE mysql.{log} ENGINE={engine}"));
+    }
     source.execute_all(&[
         "SET GLOBAL log_output='TABLE', long_query_time=0",
         "SET GLOBAL general_log=1, slow_query_log=1",
@@ -120,6 +123,13 @@ fn logs_survive(series: Series) {
 #[test]
 fn logs_in_csv_tables() {
     for series in Series::CURRENT {
-        logs_survive(series);
+        logs_survive(series, "CSV");
+    }
+}
+
+#[test]
+fn logs_in_myisam_tables() {
+    for series in Series::CURRENT {
+        logs_survive(series, "MyISAM");
     }
 }
