@@ -80,8 +80,8 @@ fn logs_of_every_format_are_copied() {
         let (copier, events) =
             RedoCopier::start(&path, CREATOR, mode.map(keys), sink.clone()).unwrap();
         copier.set_limit(limit).unwrap();
-        let (copied, _) = copier.drain(LONG).unwrap();
-        assert_eq!(copied.end_lsn, limit);
+        let (whole, _) = copier.drain(LONG).unwrap();
+        assert_eq!(whole.end_lsn, limit);
         let copy = sink.0.lock().unwrap();
         assert!(mtrs(&copy, mode) == expected, "{number}");
         // Names in encrypted logs were decrypted.
