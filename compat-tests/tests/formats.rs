@@ -1,18 +1,21 @@
-//! Backups of servers with every storage setting, under load: taken by ours, prepared by the
-//! reference, restored, brought up to date from the binary log and compared.
+//! Backups of servers with every storage setting, under load: taken by ours, prepared by either
+//! tool, restored, brought up to date from the binary log and compared.
 
 #![cfg(test)]
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
 use std::{fs, thread};
 
 use compat_tests::compare::{State, check_tables, replay_binlog};
 use compat_tests::installation::{Series, workspace_dir};
-use compat_tests::server::{TestServer, wait_until};
+use compat_tests::server::{TestServer, copy_tree, wait_until};
 use compat_tests::tool::{Running, Tool, run};
 use compat_tests::vault::{TOKEN, Vault};
 use compat_tests::workload::{Tables, Workload, create_tables_of};
+use mysql::prelude::Queryable as _;
 
 /// A table of every row format that pages of the usual size have.
 const ROW_FORMATS: [(&str, &str); 8] = [
@@ -49,35 +52,48 @@ impl BackedUp {
     fn new(series: Series, options: &[&str], tables: &Tables) -> Self {
         let source = TestServer::start_series(series, options);
         create_tables_of(&source, tables);
-        Self::of(source, tables, || {})
+        Self::of(source, tables, &[])
     }
 
-    /// `meanwhile`: what happens while the backup runs.
-    fn of(source: TestServer, tables: &Tables, meanwhile: impl FnOnce()) -> Self {
+    fn of(source: TestServer, tables: &Tables, options: &[&str]) -> Self {
         let backup = source.dir().join("backup");
         let load = Workload::start_on(&source, tables, 7, 3);
         load.wait_for(500);
-        meanwhile();
-        Tool::Ours.backup(&source, &backup, &["--parallel=2"]);
+        let options = [&["--parallel=2"], options].concat();
+        Tool::Ours.backup(&source, &backup, &options);
         load.wait_for(200);
         load.stop();
         let state = State::of(&source);
         Self { source, backup, state }
     }
 
-    /// The reference prepares; the restored server must hold what the source does.
+    /// Each tool prepares a copy; the restored server must hold what the source does.
     fn check(&self) {
+        self.check_with(&[Tool::Reference(self.source.series()), Tool::Ours]);
+    }
+
+    fn check_with(&self, tools: &[Tool]) {
         let series = self.source.series();
-        Tool::Reference(series).prepare(&self.backup, &[]);
         // Folders are those of the restored server.
         let dir = self.source.dir().to_str().unwrap();
         let options = self.source.options().iter().map(|option| option.replace(dir, "{dir}"));
         let options: Vec<String> = options.collect();
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let restored = Tool::Ours.restore(&self.backup, series, &options);
-        replay_binlog(&self.source, &self.backup, &restored);
-        self.state.assert_same_as(&State::of(&restored));
-        check_tables(&restored);
+        for tool in tools {
+            let prepared = self.source.dir().join("prepared");
+            copy_tree(&self.backup, &prepared);
+            run(tool.prepare_command(&prepared, &[]).env("VAULT_TOKEN", TOKEN)).expect_success();
+            let restored = Tool::Ours.restore(&prepared, series, &options);
+            println!("prepared by {tool:?}: restored");
+            replay_binlog(&self.source, &self.backup, &restored);
+            self.state.assert_same_as(&State::of(&restored));
+            check_tables(&restored);
+            drop(restored);
+            fs::remove_dir_all(&prepared).unwrap();
+            if self.source.dir().join("moved").exists() {
+                fs::remove_dir_all(self.source.dir().join("elsewhere")).unwrap();
+            }
+        }
     }
 }
 
@@ -137,7 +153,7 @@ fn checksums_that_change() {
         load.stop();
         source.execute("FLUSH TABLES busy.dynamic, busy.zip4 FOR EXPORT");
     }
-    BackedUp::of(source, &tables, || {}).check();
+    BackedUp::of(source, &tables, &[]).check();
 }
 
 #[test]
@@ -209,7 +225,7 @@ fn check_compressed_pages(series: Series, more: &[&str], encryption: &str) {
         ));
     }
     let tables = Tables::new(&borrowed(&tables), &OTHERS);
-    let backed_up = BackedUp::of(source, &tables, || {});
+    let backed_up = BackedUp::of(source, &tables, &[]);
     for algorithm in COMPRESSIONS {
         let file = format!("busy/{algorithm}.ibd");
         let blocks = |path: PathBuf| fs::metadata(path.join(&file)).unwrap().blocks();
@@ -266,7 +282,7 @@ fn check_encrypted_tables(series: Series, more: &[&str]) {
     if more.iter().any(|option| option.contains("encrypt-tables")) {
         wait_for_encryption(&source);
     }
-    let backed_up = BackedUp::of(source, &tables, || {});
+    let backed_up = BackedUp::of(source, &tables, &[]);
     backed_up.check();
 }
 
@@ -301,7 +317,7 @@ fn encrypted_system_and_undo_tablespaces() {
     let tables = Tables::new(&ENCRYPTED[..2], &OTHERS);
     create_tables_of(&source, &tables);
     wait_for_encryption(&source);
-    BackedUp::of(source, &tables, || {}).check();
+    BackedUp::of(source, &tables, &[]).check();
 }
 
 #[test]
@@ -315,30 +331,36 @@ fn compressed_and_encrypted_pages() {
 }
 
 /// Encryption begins, and ends again, on all tablespaces while the backup runs.
-#[test]
-fn encryption_changes_while_the_backup_runs() {
-    let options = key_options(&["--innodb-encryption-threads=4", "--innodb-undo-tablespaces=3"]);
+fn check_changing_encryption(series: Series, checksums: &str) {
+    let checksums = format!("--innodb-checksum-algorithm={checksums}");
+    let options = [&checksums, "--innodb-encryption-threads=4", "--innodb-undo-tablespaces=3"];
+    let options = key_options(&options);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let source = TestServer::start_series(Series::V11_8, &options);
+    let source = TestServer::start_series(series, &options);
     let tables = Tables::new(&ENCRYPTED, &OTHERS);
     create_tables_of(&source, &tables);
     let mut connection = source.connect();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (stop, stopped) = mpsc::channel::<()>();
     let changes = thread::spawn(move || {
-        use mysql::prelude::Queryable as _;
-        let pause = std::time::Duration::from_millis(300);
         for value in ["ON", "OFF"].iter().cycle() {
             let sql = format!("SET GLOBAL innodb_encrypt_tables = {value}");
             connection.query_drop(sql).unwrap();
-            if stopped.recv_timeout(pause) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let pause = Duration::from_millis(300);
+            if stopped.recv_timeout(pause) != Err(mpsc::RecvTimeoutError::Timeout) {
                 break;
             }
         }
     });
-    let backed_up = BackedUp::of(source, &tables, || {});
+    let backed_up = BackedUp::of(source, &tables, &["--throttle=3"]);
     drop(stop);
     changes.join().unwrap();
-    backed_up.check();
+    backed_up.check_with(&[Tool::Reference(series)]);
+}
+
+#[test]
+fn encryption_changes_while_the_backup_runs() {
+    check_changing_encryption(Series::V11_8, "full_crc32");
+    check_changing_encryption(Series::V10_11, "crc32");
 }
 
 /// The file that tells prepare of keys and compression is that of the reference, byte by byte.
@@ -441,16 +463,10 @@ fn keys_of_a_vault_that_rotate() {
         "SELECT MAX(min_key_version) FROM information_schema.innodb_tablespaces_encryption",
     );
     assert!(newest > 1, "{newest}");
-    let series = source.series();
     for file in ["backup-my.cnf", "xtrabackup_info"] {
         assert!(!fs::read_to_string(backup.join(file)).unwrap().contains(TOKEN));
     }
-    let mut command = Tool::Reference(series).prepare_command(&backup, &[]);
-    run(command.env("VAULT_TOKEN", TOKEN)).expect_success();
-    let restored = Tool::Ours.restore(&backup, series, &options);
-    replay_binlog(&source, &backup, &restored);
-    state.assert_same_as(&State::of(&restored));
-    check_tables(&restored);
+    BackedUp { source, backup, state }.check();
 }
 
 #[test]

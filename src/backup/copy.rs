@@ -464,6 +464,9 @@ impl PageCopy<'_> {
         let path = &file.source.path;
         for attempt in 0.. {
             let Err(problem) = check.check(bytes, page_no) else { return Ok(()) };
+            if attempt < TRIES && self.learn_encryption(file, check)? {
+                continue;
+            }
             if attempt == 1 && queue.note_replaced(file) {
                 return Ok(());
             }
@@ -495,6 +498,27 @@ impl PageCopy<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl PageCopy<'_> {
+    /// Whether the tablespace can have pages encrypted in another way now than was known: the
+    /// server writes page 0, which tells how, before it encrypts any other.
+    fn learn_encryption(&self, file: &OpenFile, check: &mut PageCheck<'_>) -> anyhow::Result<bool> {
+        if file.first_page != 0 {
+            return Ok(false);
+        }
+        let first = first_page::read(&file.file, self.algorithm)
+            .with_context(|| format!("read {}", file.source.path.display()))?;
+        let FirstPage::Header(header) = first else { return Ok(false) };
+        let context = SpaceContext::new(&header, self.algorithm);
+        let is_same = context.space_id() == check.context().space_id();
+        let is_news = context.may_be_encrypted() && !context.is_encrypted_as(check.context());
+        let learned = is_same && is_news;
+        if learned {
+            check.set_context(context);
+        }
+        Ok(learned)
     }
 }
 

@@ -84,6 +84,13 @@ impl SpaceContext {
         self.encryption.is_some()
     }
 
+    /// Whether pages are encrypted as in the context `other`, if at all.
+    pub fn is_encrypted_as(&self, other: &Self) -> bool {
+        let seed =
+            |context: &Self| context.encryption.map(|metadata| (metadata.key_id, metadata.iv));
+        seed(self) == seed(other)
+    }
+
     /// The setting by which checksums are judged.
     pub(super) fn algorithm(&self) -> ChecksumAlgorithm {
         self.algorithm

@@ -17,6 +17,16 @@ impl<'k> PageCheck<'k> {
         Self { context, keys, plain: Vec::new() }
     }
 
+    /// What is known of the tablespace.
+    pub fn context(&self) -> &SpaceContext {
+        &self.context
+    }
+
+    /// Goes on with what is known of the tablespace now.
+    pub fn set_context(&mut self, context: SpaceContext) {
+        self.context = context;
+    }
+
     /// Checks page `page_no`: by its checksum as it stands in the file, and, where it is encrypted
     /// or hides its checksum, in its plain form. Encrypted pages of a server that has no keys
     /// itself are judged by the first alone.
