@@ -3,6 +3,8 @@
 
 #![cfg(test)]
 
+use compat_tests::compare::State;
+use compat_tests::hooks::HookedBackup;
 use compat_tests::installation::Series;
 use compat_tests::server::{TestServer, wait_until};
 use compat_tests::statement::{Statement, wait_for_process};
@@ -142,4 +144,36 @@ fn the_backup_itself_is_not_named_as_who_holds_it_up() {
     drop(owner);
     assert!(said.contains("held up by an idle connection that has locked test.i"), "{said}");
     tool.wait().expect_success();
+}
+
+/// From BACKUP STAGE FLUSH on, DDL waits that may have locked a table whose files are to be copied.
+#[test]
+fn ddl_that_waits_with_a_table_locked_does_not_hold_up_the_backup_that_it_waits_for() {
+    for series in Series::CURRENT {
+        let mut source = TestServer::start_series(series, &[]);
+        source.execute_all(&[
+            "CREATE TABLE test.p (id INT) ENGINE=MyISAM PARTITION BY RANGE (id) \
+             (PARTITION low VALUES LESS THAN (10), PARTITION high VALUES LESS THAN MAXVALUE)",
+            "INSERT INTO test.p VALUES (1), (11)",
+            "CREATE TABLE test.m ENGINE=MyISAM SELECT * FROM test.p",
+        ]);
+        let backup = source.dir().join("backup");
+        // By now it knows which tables are in use, and test.p comes next.
+        let point = "locked test.m";
+        let mut tool = HookedBackup::start(&source, &backup, &["--parallel=1"], &[point]);
+        tool.wait_at(point);
+        let state = State::of(&source);
+        let sql = "SET STATEMENT lock_wait_timeout = 20 FOR \
+                   ALTER TABLE test.p TRUNCATE PARTITION low";
+        let ddl = Statement::start(&source, sql);
+        wait_for_process(&source, &format!("id = {} AND state LIKE 'Waiting%'", ddl.id));
+        tool.go_on(point);
+        tool.wait().expect_success();
+        ddl.end().unwrap_or_else(|error| panic!("{series}: {error}"));
+        assert_eq!(source.query_u64("SELECT COUNT(*) FROM test.p"), 1);
+        source.shutdown();
+        Tool::Ours.prepare(&backup, &[]);
+        let restored = Tool::Ours.restore(&backup, series, &[]);
+        state.assert_same_as(&State::of(&restored));
+    }
 }

@@ -110,6 +110,35 @@ impl TableLocks {
         }
     }
 
+    /// From here on, no lock is waited for: [`try_lock`](Self::try_lock).
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]
+    pub fn wait_no_more(&self) -> Result<(), SessionError> {
+        let mut sessions = self.shared.slots.iter().map(|slot| lock(&slot.session));
+        sessions.try_for_each(|mut session| session.execute("SET SESSION lock_wait_timeout=0"))
+    }
+
+    /// As [`lock`](Self::lock), after [`wait_no_more`](Self::wait_no_more): `None` where DDL holds
+    /// the table. It may itself wait for a lock of the backup, which no one would ever find out:
+    /// the server looks for deadlocks, but these are locks of two connections.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock).
+    pub fn try_lock(
+        &self,
+        thread: usize,
+        folder: &str,
+        stem: &str,
+    ) -> Result<Option<TableLock<'_>>, SessionError> {
+        match self.lock(thread, folder, stem) {
+            Err(SessionError::LockTimeout { .. }) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     /// Whether every lock so far was held until it was released.
     ///
     /// # Errors

@@ -120,7 +120,8 @@ impl<'a> OtherEngines<'a> {
     }
 
     /// Tables that nobody is writing to: from BACKUP STAGE FLUSH on nobody can begin to, so that
-    /// they stay as they are.
+    /// they stay as they are. Those that DDL has in hand are left until it is blocked: that stage
+    /// holds it up, possibly with the table locked, so that nobody may wait for it here.
     ///
     /// # Errors
     ///
@@ -137,8 +138,9 @@ impl<'a> OtherEngines<'a> {
                     && entry.files.iter().any(|file| left(&file))
             })
             .collect();
+        self.locks.wait_no_more()?;
         in_threads(self.threads, &tables, |thread, ((database, table), entry)| {
-            let _lock = self.locks.lock(thread, database, table)?;
+            let Some(_lock) = self.locks.try_lock(thread, database, table)? else { return Ok(()) };
             hooks::reach(format_args!("locked {database}.{table}"));
             for file in entry.files.iter().filter(left) {
                 // The server may not tell this account of all tables that are in use.
