@@ -189,7 +189,8 @@ impl Scanner<'_> {
         facts.size = change.size.filter(|&size| size != 0).or(facts.size);
         facts.flags = change.flags.or(facts.flags);
         if is_needed {
-            if entry.is_restart() {
+            // What a page 0 that is in a file was encrypted by before, pages may still be.
+            if entry.is_restart() && watched.is_none() {
                 facts.page0.clear();
             }
             facts.page0.push(entry);

@@ -166,16 +166,24 @@ impl Space {
         let size = self.flags.page_size();
         let mut page0 = read_page0(&path, size)?;
         page0.resize(size.physical(), 0);
+        let (frame, mut runs) = (frame_of(self.flags), log.runs()?);
+        let context = || format!("Unable to apply log to page 0 of {}", path.display());
+        let is_used = |metadata: &EncryptionMetadata| metadata.scheme != 0;
         let before = EncryptionMetadata::find(&page0, size);
+        // Encryption can have begun and ended between, and pages have been copied meanwhile.
+        let mut used = before.filter(is_used);
+        let mut image = page0.clone();
+        for entry in &facts.page0 {
+            let entry = std::slice::from_ref(entry);
+            State::new().apply(&mut image, entry, &mut runs, frame).with_context(context)?;
+            used = used.or_else(|| EncryptionMetadata::find(&image, size).filter(is_used));
+        }
         let mut state = State::of_image(&page0);
-        state
-            .apply(&mut page0, &facts.page0, &mut log.runs()?, frame_of(self.flags))
-            .with_context(|| format!("Unable to apply log to page 0 of {}", path.display()))?;
+        state.apply(&mut page0, &facts.page0, &mut runs, frame).with_context(context)?;
         let after = EncryptionMetadata::find(&page0, size);
         self.context_after = self.context.with_encryption(after);
-        self.context =
-            self.context.with_encryption(before.filter(|metadata| metadata.scheme != 0).or(after));
-        self.is_encrypted |= after.is_some_and(|metadata| metadata.scheme != 0);
+        self.context = self.context.with_encryption(used.or(before).or(after));
+        self.is_encrypted |= used.is_some();
         Ok(())
     }
 
