@@ -20,6 +20,11 @@ fn nothing_is_lost(series: Series) {
 }
 
 #[test]
+fn nothing_is_lost_on_10_5() {
+    nothing_is_lost(Series::V10_5);
+}
+
+#[test]
 fn nothing_is_lost_on_10_11() {
     nothing_is_lost(Series::V10_11);
 }

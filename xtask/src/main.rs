@@ -24,8 +24,9 @@ usage: cargo xtask COMMAND
   bench [VARIANT]  ours and mariadb-backup in turn: all, backup, single, prepare, stall, tables,
                    engines
   chaos OPTIONS    backups under random DDL on tables of every kind, each restored and compared:
-                   --seeds A..B --server 10.11|11.8 [--tool ours|reference] [--log-size 16M|96M]
-                   [--keep DIR]; a seed that fails keeps its files and tells how to run it again
+                   --seeds A..B --server 10.5|10.11|11.8 [--tool ours|reference]
+                   [--log-size 16M|96M] [--keep DIR]; a seed that fails keeps its files and tells how
+                   to run it again
   dist             one static binary with its link names in target/dist
   licenses         check that every dependency's license goes with ours
   install          only install what `test` needs

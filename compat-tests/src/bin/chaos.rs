@@ -8,7 +8,7 @@ use compat_tests::installation::Series;
 use compat_tests::tool::Tool;
 
 const USAGE: &str = "\
-usage: chaos --seeds A..B --server 10.11|11.8 [--tool ours|reference] [--log-size 16M|96M]
+usage: chaos --seeds A..B --server 10.5|10.11|11.8 [--tool ours|reference] [--log-size 16M|96M]
              [--keep DIR]";
 
 fn main() -> ExitCode {
@@ -62,6 +62,7 @@ fn parse(arguments: &[String]) -> Option<(Chaos, std::ops::RangeInclusive<u64>, 
                 let (first, last) = seed.split_once("..").unwrap_or((seed, seed));
                 seeds = Some(first.parse().ok()?..=last.parse().ok()?);
             }
+            ("--server", "10.5") => series = Some(Series::V10_5),
             ("--server", "10.11") => series = Some(Series::V10_11),
             ("--server", "11.8") => series = Some(Series::V11_8),
             ("--tool", "ours") => reference = false,
@@ -90,14 +91,14 @@ fn line(chaos: &Chaos, report: &Report) -> String {
         report.time.as_secs_f64(),
         report.backup_time.as_secs_f64(),
         report.tables,
-        numbers(&report.steps),
-        numbers(&report.steps_in_backup),
+        numbers(&report.steps, chaos.series),
+        numbers(&report.steps_in_backup, chaos.series),
     )
 }
 
 /// How many steps there were, and how many of the rarest kind.
-fn numbers(steps: &Counts) -> String {
-    let least = Kind::DDL.into_iter().min_by_key(|kind| steps.of(*kind));
+fn numbers(steps: &Counts, series: Series) -> String {
+    let least = Kind::ddl_of(series).into_iter().min_by_key(|kind| steps.of(*kind));
     let least = least.map_or_else(String::new, |kind| format!("{} {kind}", steps.of(kind)));
     format!("{:4} (least: {least})", steps.ddl())
 }

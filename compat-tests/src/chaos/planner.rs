@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::installation::Series;
+
 use super::kind::Kind;
 use super::objects::Objects;
 use super::partitions::Partitions;
@@ -19,20 +21,23 @@ pub struct Planner {
     tables: Tables,
     partitions: Partitions,
     objects: Objects,
-    /// Kinds still to come in this round, which has each of them once.
+    /// The kinds of DDL.
+    kinds: Vec<Kind>,
+    /// Those still to come in this round, which has each of them once.
     round: Vec<Kind>,
     queue: VecDeque<Step>,
 }
 
 impl Planner {
-    /// For the worker `number` of the run with `seed`; `elsewhere` is where tables outside of the
-    /// data directory are.
-    pub fn new(seed: u64, number: u64, elsewhere: &str) -> Self {
+    /// For the worker `number` of the run with `seed` on a server of `series`; `elsewhere` is where
+    /// tables outside of the data directory are.
+    pub fn new(seed: u64, number: u64, series: Series, elsewhere: &str) -> Self {
         Self {
             context: Context::new(seed, number, elsewhere.to_owned()),
             tables: Tables::default(),
             partitions: Partitions::default(),
             objects: Objects::default(),
+            kinds: Kind::ddl_of(series),
             round: Vec::new(),
             queue: VecDeque::new(),
         }
@@ -74,7 +79,7 @@ impl Planner {
     fn plan(&mut self) {
         let c = &mut self.context;
         if self.round.is_empty() {
-            self.round = Kind::DDL.to_vec();
+            self.round.clone_from(&self.kinds);
         }
         let kind = c.take(&mut self.round).expect("a round has kinds");
         let actions = match kind {
@@ -117,7 +122,7 @@ mod tests {
     use super::*;
 
     fn steps(seed: u64, worker: u64) -> Vec<Vec<Action>> {
-        let mut planner = Planner::new(seed, worker, "/elsewhere");
+        let mut planner = Planner::new(seed, worker, Series::V11_8, "/elsewhere");
         let mut all = vec![planner.set_up()];
         all.extend((0..2000).map(|_| planner.next_step().actions));
         all
@@ -132,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_kind_comes_in_every_round() {
-        let mut planner = Planner::new(1, 0, "/elsewhere");
+        let mut planner = Planner::new(1, 0, Series::V11_8, "/elsewhere");
         planner.set_up();
         let ddl = std::iter::from_fn(|| Some(planner.next_step().kind));
         let mut round: Vec<_> =
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn number_of_tables_stays_in_bounds() {
-        let mut planner = Planner::new(3, 0, "/elsewhere");
+        let mut planner = Planner::new(3, 0, Series::V11_8, "/elsewhere");
         planner.set_up();
         for _ in 0..20_000 {
             planner.next_step();

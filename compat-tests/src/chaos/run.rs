@@ -13,7 +13,7 @@ use crate::tool::{Outcome, Tool};
 use crate::workload::{Workload, create_tables};
 
 use super::imports;
-use super::kind::Counts;
+use super::kind::{Counts, Kind};
 use super::worker::Workers;
 
 /// How often each kind of step must have succeeded.
@@ -145,9 +145,10 @@ impl Chaos {
 
         *doing = "load";
         let start = Instant::now();
+        let kinds = Kind::ddl_of(self.series);
         loop {
             report.steps = workers.counts();
-            let missing = report.steps.fewer_than(LEAST);
+            let missing = report.steps.fewer_than(LEAST, &kinds);
             if missing.is_empty() && report.steps.since(&counts).ddl() > 30 {
                 break;
             }

@@ -44,7 +44,7 @@ impl Workers {
         let start = Instant::now();
         let mut workers: Vec<Worker> = (0..count)
             .map(|number| Worker {
-                planner: Planner::new(seed, number, elsewhere),
+                planner: Planner::new(seed, number, server.series(), elsewhere),
                 connection: connect(server),
                 datadir: server.datadir(),
                 exports: imports::exports_dir(server),
