@@ -106,7 +106,8 @@ impl TableLocks {
                 let holders = Holders::read(&mut session).unwrap_or_default();
                 Err(SessionError::lock_timeout(&sql, begun.elapsed(), holders))
             }
-            result => result.map(|()| TableLock { shared, held: Some((slot, turn)) }),
+            Err(error) => Err(shared.noted(error)),
+            Ok(()) => Ok(TableLock { shared, held: Some((slot, turn)) }),
         }
     }
 
@@ -114,10 +115,13 @@ impl TableLocks {
     ///
     /// # Errors
     ///
-    /// [`SessionError`]
+    /// [`SessionError`], [`SessionError::LocksLost`] if an earlier lock was lost.
     pub fn wait_no_more(&self) -> Result<(), SessionError> {
+        self.check()?;
         let mut sessions = self.shared.slots.iter().map(|slot| lock(&slot.session));
-        sessions.try_for_each(|mut session| session.execute("SET SESSION lock_wait_timeout=0"))
+        sessions
+            .try_for_each(|mut session| session.execute("SET SESSION lock_wait_timeout=0"))
+            .map_err(|error| self.shared.noted(error))
     }
 
     /// As [`lock`](Self::lock), after [`wait_no_more`](Self::wait_no_more): `None` where DDL holds
@@ -153,6 +157,17 @@ impl TableLocks {
 }
 
 impl Shared {
+    /// Notes a connection that is gone: locks may have gone with it.
+    fn noted(&self, error: SessionError) -> SessionError {
+        match error {
+            SessionError::Lost { .. } => {
+                let reason = self.lost.get_or_init(|| error.to_string()).clone();
+                SessionError::LocksLost { reason }
+            }
+            other => other,
+        }
+    }
+
     fn keep_alive(&self, ended: &Receiver<()>) {
         while ended.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
             for slot in &self.slots {
