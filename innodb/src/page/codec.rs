@@ -171,7 +171,7 @@ impl<'k> PageCodec<'k> {
 
     /// The metadata with which pages are encrypted, if they are.
     fn encrypts(&self) -> Option<&EncryptionMetadata> {
-        let metadata = self.context.encryption()?;
+        let metadata = self.context.encryption().filter(|metadata| metadata.scheme != 0)?;
         let flags = self.context.flags();
         let encrypts = match metadata.encryption {
             0 => {
@@ -299,6 +299,23 @@ mod tests {
     fn encrypted_pages_become_plain() {
         for (index, (name, _, _, expected)) in PAGES.into_iter().enumerate() {
             assert_eq!(crc32c::crc32c(&decoded(index).2), expected, "{name}");
+        }
+    }
+
+    /// Where encryption begins once more, page 0 says until the end that no page is encrypted.
+    #[test]
+    fn pages_are_encrypted_before_page_0_says_so() {
+        for (index, (name, page_no, ..)) in PAGES.into_iter().enumerate() {
+            let (stored, mut codec, plain) = decoded(index);
+            let metadata = codec.context.encryption().copied().unwrap();
+            let unused = EncryptionMetadata { scheme: 0, ..metadata };
+            codec.context = codec.context.with_encryption(Some(unused));
+            let mut out = vec![0xee; stored.len()];
+            let decoded = codec.decode(&stored, page_no, &mut out);
+            assert_eq!(decoded.unwrap(), Decoded::InBuffer, "{name}");
+            assert!(out == plain, "{name}");
+            // They are written as page 0 says.
+            assert!(codec.encrypts().is_none(), "{name}");
         }
     }
 

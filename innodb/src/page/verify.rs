@@ -40,7 +40,7 @@ impl SpaceContext {
         Self {
             space: header.space_id(),
             flags: header.flags(),
-            encryption: header.encryption().copied().filter(|metadata| metadata.scheme != 0),
+            encryption: header.encryption().copied(),
             algorithm,
             doublewrite: Doublewrite::usual(header.flags().page_size()),
             check_space_id: false,
@@ -57,7 +57,7 @@ impl SpaceContext {
     /// Replaces what page 0 says about encryption.
     #[must_use]
     pub fn with_encryption(mut self, encryption: Option<EncryptionMetadata>) -> Self {
-        self.encryption = encryption.filter(|metadata| metadata.scheme != 0);
+        self.encryption = encryption;
         self
     }
 
@@ -79,7 +79,8 @@ impl SpaceContext {
         self.space
     }
 
-    /// Whether pages of the tablespace may be encrypted.
+    /// Whether pages of the tablespace may be encrypted. Some can be while page 0 still says that
+    /// none is: where encryption begins once more, the server writes page 0 last.
     pub fn may_be_encrypted(&self) -> bool {
         self.encryption.is_some()
     }
