@@ -15,6 +15,15 @@ use tempfile::TempDir;
 
 use crate::installation::{Series, prefixed, servers_dir, workspace_dir};
 
+/// Options that load the plugins for page compression, but for zlib, which is built in.
+pub const PROVIDERS: [&str; 5] = [
+    "--plugin-load-add=provider_lz4",
+    "--plugin-load-add=provider_lzo",
+    "--plugin-load-add=provider_lzma",
+    "--plugin-load-add=provider_bzip2",
+    "--plugin-load-add=provider_snappy",
+];
+
 /// How long a server may take to start or to stop, recovery included.
 const PATIENCE: Duration = Duration::from_secs(180);
 

@@ -173,6 +173,12 @@ impl Running {
         Self { command: format!("{command:?}"), child, stderr }
     }
 
+    /// Starts our backup of `server` into its folder `backup`.
+    pub fn backup(server: &TestServer, options: &[&str]) -> Self {
+        let backup = server.dir().join("backup");
+        Self::start(&mut Tool::Ours.backup_command(server, &backup, options))
+    }
+
     /// The process.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

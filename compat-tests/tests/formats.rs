@@ -11,7 +11,7 @@ use std::{fs, thread};
 
 use compat_tests::compare::{State, check_tables, replay_binlog};
 use compat_tests::installation::{Series, workspace_dir};
-use compat_tests::server::{TestServer, copy_tree, wait_until};
+use compat_tests::server::{PROVIDERS, TestServer, copy_tree, wait_until};
 use compat_tests::tool::{Running, Tool, run};
 use compat_tests::vault::{TOKEN, Vault};
 use compat_tests::workload::{Tables, Workload, create_tables_of};
@@ -198,14 +198,6 @@ fn compressed_tables() -> Vec<(String, String)> {
 fn borrowed(tables: &[(String, String)]) -> Vec<(&str, &str)> {
     tables.iter().map(|(name, definition)| (name.as_str(), definition.as_str())).collect()
 }
-
-const PROVIDERS: [&str; 5] = [
-    "--plugin-load-add=provider_lz4",
-    "--plugin-load-add=provider_lzo",
-    "--plugin-load-add=provider_lzma",
-    "--plugin-load-add=provider_bzip2",
-    "--plugin-load-add=provider_snappy",
-];
 
 fn check_compressed_pages(series: Series, more: &[&str], encryption: &str) {
     let options = [&PROVIDERS, more].concat();

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use compat_tests::compare::{Allowed, State, check_tables, differences, replay_binlog};
 use compat_tests::installation::{Series, prefixed};
 use compat_tests::random::Random;
-use compat_tests::server::{POLL, TestServer, copy_tree};
+use compat_tests::server::{POLL, PROVIDERS, TestServer, copy_tree};
 use compat_tests::tool::{Tool, run};
 use innodb::encrypted::{CipherMode, KeySource};
 use innodb::page::{ChecksumAlgorithm, Decoded, PageCodec, SpaceContext};
@@ -70,13 +70,6 @@ const PAGE_COMPRESSED: [(&str, &str); 6] = [
     ("pc_lzma", "PAGE_COMPRESSED=1"),
     ("pc_bzip2", "PAGE_COMPRESSED=1"),
     ("pc_snappy", "PAGE_COMPRESSED=1"),
-];
-const PROVIDERS: [&str; 5] = [
-    "--plugin-load-add=provider_lz4",
-    "--plugin-load-add=provider_lzo",
-    "--plugin-load-add=provider_lzma",
-    "--plugin-load-add=provider_bzip2",
-    "--plugin-load-add=provider_snappy",
 ];
 
 fn create(server: &TestServer, tables: &Tables<'_>) {

@@ -32,11 +32,6 @@ fn tables(server: &TestServer) {
     ]);
 }
 
-fn start(server: &TestServer, options: &[&str]) -> Running {
-    let backup = server.dir().join("backup");
-    Running::start(&mut Tool::Ours.backup_command(server, &backup, options))
-}
-
 /// Runs a backup that must give up, and checks that it left no lock.
 fn gives_up(server: &TestServer, options: &[&str], words: &[&str]) {
     let backup = server.dir().join("backup");
@@ -78,7 +73,7 @@ fn others_go_on(series: Series, options: &[&str], sql: &str, lock: &str, others:
     let mut source = TestServer::start_series(series, &[]);
     tables(&source);
     let statement = Statement::start(&source, sql);
-    let mut tool = start(&source, options);
+    let mut tool = Running::backup(&source, options);
     // Only a lock that is waited for holds up others, until it is given up.
     wait_for_process(&source, &format!("info LIKE '{lock}%' AND state LIKE 'Waiting%'"));
     for sql in others {
@@ -192,7 +187,8 @@ fn tables_that_may_not_be_read_are_not_locked_and_named() {
         "GRANT RELOAD, PROCESS, BINLOG MONITOR ON *.* TO b@localhost",
         "GRANT SELECT ON mysql.* TO b@localhost",
     ]);
-    let text = start(&server, &["--lock-ddl-per-table", "--user=b"]).wait().expect_success();
+    let text =
+        Running::backup(&server, &["--lock-ddl-per-table", "--user=b"]).wait().expect_success();
     let words = "Warning : locking MDL failed for space id ";
     assert!(text.contains(words) && text.contains(", name `test`.`i`: "), "{text}");
     assert!(text.contains("Warning: missing required privilege CONNECTION ADMIN"), "{text}");
@@ -224,7 +220,7 @@ fn round_trip(series: Series, options: &[&str], seed: u64) -> String {
     create_tables(&source);
     let load = Workload::start(&source, seed, 3);
     load.wait_for(1000);
-    let text = start(&source, options).wait().expect_success();
+    let text = Running::backup(&source, options).wait().expect_success();
     load.wait_for(500);
     load.stop();
     restores(&mut source, series, &Tool::Ours);
@@ -255,7 +251,7 @@ fn a_global_read_lock_takes_no_stage_and_no_lock_of_a_table() {
         tables(&server);
         let log = server.dir().join("general");
         server.execute(format!("SET GLOBAL general_log_file = '{}'", log.display()));
-        start(&server, &[FTWRL]).wait().expect_success();
+        Running::backup(&server, &[FTWRL]).wait().expect_success();
         let text = fs::read_to_string(&log).unwrap();
         for word in ["BACKUP STAGE", "BACKUP LOCK"] {
             assert!(!text.contains(word), "{word}");
@@ -282,7 +278,7 @@ fn long_queries_are_waited_for_before_the_read_lock() {
     gives_up(&server, &options(&["--ftwrl-wait-query-type=SELECT"]), &words);
     // It is neither an update nor in the way.
     let options = options(&["--ftwrl-wait-query-type=UPDATE"]);
-    start(&server, &options).wait().expect_success();
+    Running::backup(&server, &options).wait().expect_success();
     select.kill(&server);
 }
 
@@ -295,7 +291,7 @@ fn long_queries_in_the_way_of_the_read_lock_are_killed() {
         let update =
             Statement::start(&server, "UPDATE test.i SET n = n + SLEEP(1000) WHERE id = 2");
         let kill = ["--kill-long-queries-timeout=1", "--kill-long-query-type=UPDATE", FTWRL];
-        let text = start(&server, &kill).wait().expect_success();
+        let text = Running::backup(&server, &kill).wait().expect_success();
         let words = format!("Killing query connection {} (root, for", update.id);
         assert!(text.contains(&words), "{text}");
         assert!(killed(&update.end()));
@@ -311,7 +307,7 @@ fn without_locks_innodb_is_consistent() {
         source.execute("CREATE TABLE test.t (id BIGINT PRIMARY KEY, v TEXT)");
         let load = Counter::start(&source, "test.t");
         load.wait_for(200);
-        let text = start(&source, &["--no-lock"]).wait().expect_success();
+        let text = Running::backup(&source, &["--no-lock"]).wait().expect_success();
         load.wait_for(200);
         load.stop();
         assert!(text.contains("may be inconsistent"), "{text}");

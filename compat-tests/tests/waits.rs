@@ -23,11 +23,6 @@ fn tables(server: &TestServer) {
     ]);
 }
 
-fn start(server: &TestServer, options: &[&str]) -> Running {
-    let backup = server.dir().join("backup");
-    Running::start(&mut Tool::Ours.backup_command(server, &backup, options))
-}
-
 /// Fails if a lock is not free.
 fn at_once(server: &TestServer, sql: &str) {
     server.execute(format!("SET STATEMENT lock_wait_timeout = 1 FOR {sql}"));
@@ -58,7 +53,7 @@ fn the_checkpoint_of_myrocks_is_reserved_before_any_lock_and_for_no_longer_than_
         std::fs::remove_dir_all(&backup).unwrap();
 
         let options = ["--lock-ddl-per-table"];
-        let tool = start(&server, &options);
+        let tool = Running::backup(&server, &options);
         wait_for_process(&server, "info LIKE 'SELECT GET_LOCK%'");
         // Neither a table nor the one backup that there can be.
         at_once(&server, "ALTER TABLE test.i ADD c INT");
@@ -80,7 +75,8 @@ fn queries_are_killed_for_the_read_lock_alone() {
         let mut owner = server.connect();
         owner.query_drop("LOCK TABLES test.i WRITE").unwrap();
         let kill = ["--kill-long-queries-timeout=1", "--kill-long-query-type=ALL"];
-        let tool = start(&server, &[&kill[..], &[FTWRL, "--lock-ddl-per-table"]].concat());
+        let tool =
+            Running::backup(&server, &[&kill[..], &[FTWRL, "--lock-ddl-per-table"]].concat());
         wait_for_process(&server, "state = 'Waiting for table metadata lock' AND time >= 4");
         assert!(!select.has_ended());
         drop(owner);
@@ -97,13 +93,13 @@ fn after_an_attempt_only_what_is_told_stays_blocked_and_no_pause_counts() {
         tables(&server);
         let sql = "INSERT INTO test.m SELECT seq, SLEEP(0.1) FROM test.seq_1_to_100000";
         let insert = Statement::start(&server, sql);
-        let tool = start(&server, &[]);
+        let tool = Running::backup(&server, &[]);
         let mut said = String::new();
         wait_until("the attempt to be given up", || {
             said = tool.said();
             said.contains("BACKUP STAGE BLOCK_DDL was not granted in ")
         });
-        let words = "until then only writes to tables without transactions wait";
+        let words = "until then only writes to tables without transactions, and DDL on them, wait";
         assert!(said.contains(words), "{said}");
         for sql in [
             "CREATE TABLE test.x (a INT) ENGINE=InnoDB",
@@ -135,7 +131,7 @@ fn the_backup_itself_is_not_named_as_who_holds_it_up() {
     tables(&server);
     let mut owner = server.connect();
     owner.query_drop("LOCK TABLES test.i WRITE").unwrap();
-    let tool = start(&server, &["--lock-ddl-per-table"]);
+    let tool = Running::backup(&server, &["--lock-ddl-per-table"]);
     let mut said = String::new();
     wait_until("the wait to be told", || {
         said = tool.said();

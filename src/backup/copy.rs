@@ -9,8 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use innodb::SpaceId;
@@ -18,6 +17,7 @@ use innodb::encrypted::KeySource;
 use innodb::page::{ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
+use self::holes::{hole_at, write_nonzero};
 use self::page_check::PageCheck;
 use self::queue::{OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
@@ -26,15 +26,17 @@ use super::spaces::{CopiedSpace, TableName};
 use crate::hints;
 use crate::hooks;
 use crate::report::Report;
-use crate::sink::{Sink, SinkFile};
+use crate::sink::Sink;
 
+mod holes;
 mod page_check;
 mod queue;
+mod throttle;
+
+pub use self::throttle::Throttle;
 
 /// Bytes read, verified and written at a time: small enough to stay in a processor's cache.
 const UNIT: usize = 1 << 20;
-/// The largest page there is, bytes.
-const MAX_PAGE: u64 = first_page::MAX_PAGE as u64;
 /// How often a page that fails is read before it is called damaged (the reference: 10).
 const TRIES: u32 = 10;
 
@@ -108,33 +110,6 @@ pub struct Suspect {
     pub path: PathBuf,
     /// What is wrong with which page.
     pub problem: String,
-}
-
-/// Bounds the bytes read a second, over all threads.
-pub struct Throttle {
-    bytes_per_second: u64,
-    next: Mutex<Instant>,
-}
-
-impl Throttle {
-    /// `rate` reads of 10 MiB a second, the unit of `--throttle`.
-    pub fn new(rate: u32) -> Self {
-        let bytes_per_second = u64::from(rate).max(1) * (10 << 20);
-        Self { bytes_per_second, next: Mutex::new(Instant::now()) }
-    }
-
-    /// Waits until `len` more bytes may be read.
-    fn take(&self, len: usize) {
-        let nanos = len as u128 * 1_000_000_000 / u128::from(self.bytes_per_second);
-        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        let wait = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let start = (*next).max(Instant::now());
-            *next = start + cost;
-            start.saturating_duration_since(Instant::now())
-        };
-        std::thread::sleep(wait);
-    }
 }
 
 /// Called again and again while files are copied; its error ends the copy. Without a complete log
@@ -499,9 +474,7 @@ impl PageCopy<'_> {
         }
         Ok(())
     }
-}
 
-impl PageCopy<'_> {
     /// Whether the tablespace can have pages encrypted in another way now than was known: the
     /// server writes page 0, which tells how, before it encrypts any other.
     fn learn_encryption(&self, file: &OpenFile, check: &mut PageCheck<'_>) -> anyhow::Result<bool> {
@@ -522,55 +495,6 @@ impl PageCopy<'_> {
     }
 }
 
-/// How many bytes from `offset` on, `end` at most, are pages of a hole: they stay one.
-fn hole_at(file: &OpenFile, offset: u64, end: u64) -> anyhow::Result<u64> {
-    let context = || format!("look for holes in {}", file.source.path.display());
-    let data = match file.file.next_data(offset).with_context(context)? {
-        Some(data) => data.min(end),
-        // All the rest is a hole, unless the file has become shorter.
-        None if file.file.identity().with_context(context)?.size >= end => end,
-        None => offset,
-    };
-    let hole = data.saturating_sub(offset);
-    Ok(if data == end { hole } else { hole / MAX_PAGE * MAX_PAGE })
-}
-
-/// Writes `bytes` but for pieces of `hole` zeros, which stay holes.
-fn write_nonzero(out: &dyn SinkFile, offset: u64, bytes: &[u8], hole: usize) -> io::Result<()> {
-    let mut start = None;
-    for (index, piece) in bytes.chunks(hole).enumerate() {
-        let at = index * hole;
-        let zero = piece.len() == hole && is_zero(piece);
-        match (start, zero) {
-            (None, false) => start = Some(at),
-            (Some(from), true) => {
-                write_part(out, offset, bytes, from, at)?;
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    match start {
-        Some(from) => write_part(out, offset, bytes, from, bytes.len()),
-        None => Ok(()),
-    }
-}
-
-fn write_part(
-    out: &dyn SinkFile,
-    offset: u64,
-    bytes: &[u8],
-    from: usize,
-    to: usize,
-) -> io::Result<()> {
-    out.write_at(offset + from as u64, bytes.get(from..to).unwrap_or_default())
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<16>();
-    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|&b| b == 0)
-}
-
 fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
     let may_vanish = matches!(kind, SourceKind::Table(_) | SourceKind::New { .. });
     may_vanish && error.kind() == io::ErrorKind::NotFound
@@ -581,6 +505,7 @@ mod tests {
     use std::fs::{self, File};
     use std::os::unix::fs::{FileExt, MetadataExt};
     use std::path::Path;
+    use std::time::Duration;
 
     use innodb::flags::SpaceFlags;
     use innodb::page::seal;

@@ -64,7 +64,9 @@ impl Step {
     /// What the locks of the steps before keep waiting, as seen on 10.11 and 11.8.
     fn blocked_before(self, kind: LockKind) -> &'static str {
         match (kind, self) {
-            (LockKind::Stages, Self::BlockDdl) => "only writes to tables without transactions wait",
+            (LockKind::Stages, Self::BlockDdl) => {
+                "only writes to tables without transactions, and DDL on them, wait"
+            }
             (LockKind::Stages, Self::BlockCommit) => {
                 "DDL and writes to tables without transactions wait, but no commit"
             }

@@ -36,8 +36,8 @@ pub(super) struct SpaceFacts {
     /// Start of the last mini-transaction that dropped it. If it is there nevertheless, it was
     /// imported again with its old id, and nothing that was logged before is about this file.
     pub dropped_at: Option<Lsn>,
-    /// Entries of page 0 since its last initialisation: all of them for tablespaces without a
-    /// usable file, else those that change how pages are encrypted.
+    /// Entries of page 0. For tablespaces without a usable file those since its last
+    /// initialisation, else all that change how pages are encrypted.
     pub page0: Vec<Entry>,
 }
 

@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn many_new_files_are_worth_a_sync() {
+        let (_dir, sink) = sink();
+        for number in 1..=MANY_FILES {
+            sink.sync_some().unwrap();
+            assert_eq!(sink.unsynced.load(Ordering::Relaxed), number - 1);
+            sink.create(Path::new(&format!("{number}.frm"))).unwrap();
+        }
+        sink.sync_some().unwrap();
+        assert_eq!(sink.unsynced.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn a_file_is_linked_where_that_can_be() {
         let (dir, sink) = sink();
         let source = dir.path().join("source");

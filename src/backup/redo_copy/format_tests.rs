@@ -1,13 +1,13 @@
 //! Logs of every format, as real servers wrote them.
 
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use innodb::encrypted::CipherMode;
 use redo::file::LogFile;
 use redo::reader::Reader;
 use tempfile::TempDir;
 
+use super::tests::Sink;
 use super::*;
 
 #[path = "../../../redo/tests/keys/mod.rs"]
@@ -26,20 +26,6 @@ const LOGS: [(&[u8], Option<CipherMode>); 6] = [
     (include_bytes!("../../../redo/testdata/10.11/backup-log-cbc"), Some(CipherMode::Cbc)),
     (include_bytes!("../../../redo/testdata/10.11/backup-log-ctr"), Some(CipherMode::Ctr)),
 ];
-
-#[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn keys(mode: CipherMode) -> Arc<dyn KeySource> {
     Arc::new(TestKeys::new(mode))
