@@ -35,13 +35,12 @@ impl<'k> PageCheck<'k> {
     ///
     /// [`CodecError`]
     pub fn check(&mut self, bytes: &[u8], page_no: u32) -> Result<(), CodecError> {
-        let decided = match page::verify(bytes, page_no, &self.context) {
-            Ok(()) => true,
-            Err(error) if error.is_undecided() => false,
-            Err(error) => return Err(error.into()),
-        };
-        if decided && (self.keys.is_none() || !self.context.may_be_encrypted()) {
-            return Ok(());
+        // What may be encrypted is judged by its plain form, which takes all that `verify` does.
+        if self.keys.is_none() || !self.context.may_be_encrypted() {
+            match page::verify(bytes, page_no, &self.context) {
+                Err(error) if error.is_undecided() => {}
+                decided => return decided.map_err(CodecError::from),
+            }
         }
         self.plain.resize(bytes.len(), 0);
         let codec = PageCodec::new(self.context, self.keys);

@@ -20,6 +20,8 @@ use compat_tests::server::{POLL, TestServer, copy_tree};
 use compat_tests::size;
 use compat_tests::tool::{Running, Tool, run};
 use compat_tests::workload::Counter;
+use innodb::page::{self, ChecksumAlgorithm, SpaceContext};
+use innodb::space::SpaceHeader;
 
 const TOOLS: [(&str, Tool); 2] =
     [("reference", Tool::Reference(Series::V10_11)), ("ours", Tool::Ours)];
@@ -27,23 +29,39 @@ const TOOLS: [(&str, Tool); 2] =
 fn main() {
     let variant = std::env::args().nth(1).unwrap_or_else(|| "all".to_owned());
     let wanted = |name: &str| variant == name || variant == "all";
-    let known = ["all", "backup", "single", "prepare", "stall", "tables", "engines"];
+    let known = [
+        "all",
+        "backup",
+        "single",
+        "encrypted",
+        "verification",
+        "prepare",
+        "stall",
+        "tables",
+        "engines",
+    ];
     assert!(known.contains(&variant.as_str()), "unknown variant {variant}; known are {known:?}");
     print_machine();
     if wanted("backup") || wanted("prepare") {
-        let server = load(8, 1000, 700);
+        let server = load(8, 1000, 700, &[]);
         if wanted("backup") {
-            compare_backups(&server);
+            compare_backups(&server, &[]);
         }
         if wanted("prepare") {
             compare_prepares(&server);
         }
     }
     if wanted("single") {
-        compare_backups(&load(1, 1000, 0));
+        compare_backups(&load(1, 1000, 0, &[]), &[]);
+    }
+    if wanted("verification") {
+        compare_with_verification(&load(8, 1000, 0, &[]));
+    }
+    if wanted("encrypted") {
+        compare_encrypted_backups();
     }
     if wanted("stall") {
-        let server = load(8, 1500, 0);
+        let server = load(8, 1500, 0, &[]);
         for (flush_log, sync_binlog) in [(2, 0), (1, 1)] {
             compare_stalls(&server, flush_log, sync_binlog);
         }
@@ -58,11 +76,11 @@ fn main() {
 
 /// A server with `tables` tables that are `mib` MiB together, and with `redo_mib` MiB of redo
 /// after its checkpoint.
-fn load(tables: u64, mib: u64, redo_mib: u64) -> TestServer {
+fn load(tables: u64, mib: u64, redo_mib: u64, options: &[&str]) -> TestServer {
     // Measured: a row of sysbench takes 0.24 KiB with its share of the index.
     let rows = percent(mib) * 4250 / tables;
     println!("\n# loading {tables} tables of {rows} rows");
-    let server = TestServer::start(&[
+    let own = [
         "--innodb-buffer-pool-size=2500M",
         "--innodb-log-file-size=2000M",
         "--innodb-adaptive-flushing=0",
@@ -70,7 +88,8 @@ fn load(tables: u64, mib: u64, redo_mib: u64) -> TestServer {
         "--max-binlog-size=64M",
         // Nobody replays it, and it would fill the disk.
         "--binlog-ignore-db=sbtest",
-    ]);
+    ];
+    let server = TestServer::start(&[&own, options].concat());
     server.execute("CREATE DATABASE sbtest");
     server.execute("CREATE TABLE test.counter (id BIGINT PRIMARY KEY, v TEXT)");
     let sysbench = |script: &str, options: &[&str]| {
@@ -136,8 +155,23 @@ fn status(server: &TestServer, name: &str) -> u64 {
     ))
 }
 
-/// Times backups, of both tools in turn.
-fn compare_backups(server: &TestServer) {
+/// Times backups of tables that are all encrypted, in both modes of AES.
+fn compare_encrypted_backups() {
+    let keys = tempfile::NamedTempFile::new().expect("make a file");
+    fs::write(&keys, "1;770A8A65DA156D24EE2A093277530142\n").expect("write the keys");
+    let file = format!("--file-key-management-filename={}", keys.path().display());
+    for mode in ["aes_cbc", "aes_ctr"] {
+        println!("\n# encrypted, {mode}");
+        let mode = format!("--file-key-management-encryption-algorithm={mode}");
+        let plugin = "--plugin-load-add=file_key_management";
+        let options = [plugin, &file, &mode, "--innodb-encrypt-tables=ON"];
+        let server = load(8, 1000, 0, &options);
+        compare_backups(&server, &["--extended-validation"]);
+    }
+}
+
+/// Times backups with more `options`, of both tools in turn.
+fn compare_backups(server: &TestServer, options: &[&str]) {
     let target = server.dir().join("backup");
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..size("BENCH_RUNS", 3) {
@@ -146,7 +180,7 @@ fn compare_backups(server: &TestServer) {
             read_all(&server.datadir());
             sync_all();
             let start = Instant::now();
-            tool.backup(server, &target, &["--parallel=2"]);
+            tool.backup(server, &target, &[&["--parallel=2"], options].concat());
             sync(&target);
             let time = start.elapsed();
             println!("backup, {name}: {:.2} s", time.as_secs_f64());
@@ -156,6 +190,75 @@ fn compare_backups(server: &TestServer) {
     remove(&target);
     let [reference, ours] = times.map(median);
     print_ratio("backup --parallel=2, with sync", reference, ours);
+}
+
+/// Times our backups, and how long two threads take to verify the same pages, which is part of it.
+fn compare_with_verification(server: &TestServer) {
+    let [_, (_, ours)] = &TOOLS;
+    let target = server.dir().join("backup");
+    let (mut backups, mut verifications) = (Vec::new(), Vec::new());
+    for _ in 0..size("BENCH_RUNS", 3) {
+        remove(&target);
+        read_all(&server.datadir());
+        sync_all();
+        let start = Instant::now();
+        ours.backup(server, &target, &["--parallel=2"]);
+        sync(&target);
+        backups.push(start.elapsed());
+        verifications.push(time_of_verification(&server.datadir().join("sbtest")));
+    }
+    remove(&target);
+    let [backup, verification] = [backups, verifications].map(|times| median(times).as_secs_f64());
+    println!(
+        "| backup --parallel=2, with sync | {backup:.2} s | of which verification {verification:.3} s \
+         | it adds {:.1} % |",
+        100.0 * verification / (backup - verification)
+    );
+}
+
+/// How long two threads verify the tables in `dir`, less what reading them takes.
+fn time_of_verification(dir: &Path) -> Duration {
+    let mut files = Vec::new();
+    for_files(dir, &mut |path| {
+        if path.extension().is_some_and(|extension| extension == "ibd") {
+            files.push(path.to_owned());
+        }
+    });
+    let halves = files.split_at(files.len() / 2);
+    let time = |verify: bool| {
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for files in [halves.0, halves.1] {
+                scope.spawn(move || files.iter().for_each(|path| read_pages(path, verify)));
+            }
+        });
+        start.elapsed()
+    };
+    let reading = time(false);
+    time(true).saturating_sub(reading)
+}
+
+/// Reads the pages of a file, in pieces as the backup does.
+fn read_pages(path: &Path, verify: bool) {
+    let mut file = File::open(path).expect("open a table");
+    let mut buffer = vec![0; 1 << 20];
+    let mut context = None;
+    let mut page_no = 0;
+    loop {
+        let len = file.read(&mut buffer).expect("read a table");
+        let bytes = buffer.get(..len).unwrap_or_default();
+        if bytes.is_empty() {
+            return;
+        }
+        let context = context.get_or_insert_with(|| {
+            let header = SpaceHeader::parse(bytes);
+            SpaceContext::new(&header.expect("a header"), ChecksumAlgorithm::default())
+        });
+        for page in bytes.chunks_exact(16384).filter(|_| verify) {
+            page::verify(page, page_no, context).expect("a sound page");
+            page_no += 1;
+        }
+    }
 }
 
 /// Times preparations of one backup, of both tools in turn.
