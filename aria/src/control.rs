@@ -107,6 +107,9 @@ impl ControlFile {
         let fixed_len = usize::from(head.len.get());
         let changeable_len = usize::from(head.changeable_len.get());
         let (fixed, rest) = bytes.split_at_checked(fixed_len).ok_or(length)?;
+        if fixed.len() < size_of::<Fixed>() + 4 {
+            return Err(length);
+        }
         verify("fixed", fixed.split_last_chunk().ok_or(length)?)?;
         let (changeable, _) = rest.split_at_checked(changeable_len).ok_or(length)?;
         let (stored, fields) = changeable.split_first_chunk().ok_or(length)?;
@@ -381,6 +384,22 @@ pub(crate) mod tests {
         let control = ControlFile::parse(&bytes).unwrap().with_last_log_no(9);
         assert_eq!(ControlFile::parse(control.as_bytes()).unwrap(), control);
         assert_eq!(control.as_bytes()[52..], [5, 6, 7]);
+    }
+
+    /// The changeable part must not begin within the fixed one.
+    #[test]
+    fn parts_do_not_overlap() {
+        for fixed_len in [13_u8, 16, 29] {
+            let mut bytes = REAL;
+            bytes[20] = fixed_len;
+            let at = usize::from(fixed_len);
+            let fixed = crc32fast::hash(&bytes[..at - 4]);
+            bytes[at - 4..at].copy_from_slice(&fixed.to_le_bytes());
+            let changeable = crc32fast::hash(&bytes[at + 4..at + 22]);
+            bytes[at..at + 4].copy_from_slice(&changeable.to_le_bytes());
+            let error = ControlFile::parse(&bytes).unwrap_err();
+            assert_eq!(error, ControlError::Length { len: 52 }, "{fixed_len}");
+        }
     }
 
     #[test]
