@@ -14,6 +14,8 @@ use crate::run::{run_as_root, workspace_dir};
 pub enum Need {
     /// To build the program.
     Build,
+    /// To build libFuzzer.
+    Fuzz,
     /// The server and mariadb-backup of [`OWN_RELEASE`].
     Server,
     /// The servers of [`OTHER_RELEASES`].
@@ -64,6 +66,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
     for need in needs {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
+            Need::Fuzz => packages.push("g++"),
             Need::Server if system.codename == OWN_RELEASE => {
                 packages.extend(server_packages(OWN_RELEASE));
             }

@@ -4,6 +4,7 @@
 //! what building and testing the rest takes. Every command it runs is printed first.
 
 mod dist;
+mod fuzz;
 mod install;
 mod licenses;
 mod run;
@@ -27,6 +28,9 @@ usage: cargo xtask COMMAND
                    --seeds A..B --server 10.5|10.11|11.8 [--tool ours|reference]
                    [--log-size 16M|96M] [--keep DIR]; a seed that fails keeps its files and tells how
                    to run it again
+  fuzz [TARGET...] [--seconds N]
+                   each target (all by default) under libFuzzer for N seconds (600); what it finds is
+                   in target/fuzz/findings
   dist             one static binary with its link names in target/dist
   licenses         check that every dependency's license goes with ours
   install          only install what `test` needs
@@ -55,6 +59,7 @@ fn dispatch(arguments: &[&str]) -> anyhow::Result<()> {
         ("test", [] | [_]) => test(rest),
         ("bench", [] | [_]) => bench(rest),
         ("chaos", [_, ..]) => chaos(rest),
+        ("fuzz", _) => fuzz::fuzz(rest),
         ("dist", []) => dist::dist(),
         ("licenses", []) => licenses::check(),
         ("install", []) => install::install(&[Need::Build, Need::Server, Need::OtherServers]),
