@@ -14,6 +14,7 @@ pub mod ddl_kinds;
 pub mod definitions;
 pub mod hooks;
 pub mod installation;
+pub mod pace;
 pub mod random;
 pub mod server;
 pub mod statement;

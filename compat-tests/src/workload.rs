@@ -11,6 +11,7 @@ use std::time::Duration;
 use mysql::Conn;
 use mysql::prelude::Queryable as _;
 
+use crate::pace::Pace;
 use crate::random::Random;
 use crate::server::{POLL, TestServer};
 
@@ -122,6 +123,17 @@ impl Workload {
 
     /// As [`start`](Self::start), on the tables of [`create_tables_of`].
     pub fn start_on(server: &TestServer, tables: &Tables, seed: u64, threads: u64) -> Self {
+        Self::start_at_pace(server, tables, seed, threads, Pace::FULL)
+    }
+
+    /// As [`start_on`](Self::start_on), with pauses.
+    pub fn start_at_pace(
+        server: &TestServer,
+        tables: &Tables,
+        seed: u64,
+        threads: u64,
+        pace: Pace,
+    ) -> Self {
         let tables = Arc::new(tables.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let statements = Arc::new(AtomicU64::new(0));
@@ -140,7 +152,7 @@ impl Workload {
                 let stop = Arc::clone(&stop);
                 thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        writer.step();
+                        pace.step(|| writer.step());
                     }
                 })
             })

@@ -63,6 +63,45 @@ pub enum Record<'a> {
     File(FileRecord<'a>),
 }
 
+impl Record<'_> {
+    /// The name of its type, as in `mtr0types.h`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::FreePage(_) => "FREE_PAGE",
+            Self::InitPage(_) => "INIT_PAGE",
+            Self::Extended(_, extended) => extended.type_name(),
+            Self::TrimPages(_) => "TRIM_PAGES",
+            Self::Write { .. } => "WRITE",
+            Self::Memset { .. } => "MEMSET",
+            Self::Memmove { .. } => "MEMMOVE",
+            Self::Ignored(_) => "OPTION",
+            Self::File(FileRecord::Create { .. }) => "FILE_CREATE",
+            Self::File(FileRecord::Delete { .. }) => "FILE_DELETE",
+            Self::File(FileRecord::Rename { .. }) => "FILE_RENAME",
+            Self::File(FileRecord::Modify { .. }) => "FILE_MODIFY",
+            Self::File(FileRecord::Checkpoint(_)) => "FILE_CHECKPOINT",
+            Self::File(FileRecord::Padding) => "PADDING",
+        }
+    }
+}
+
+impl Extended<'_> {
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::InitRowFormatRedundant => "INIT_ROW_FORMAT_REDUNDANT",
+            Self::InitRowFormatDynamic => "INIT_ROW_FORMAT_DYNAMIC",
+            Self::UndoInit => "UNDO_INIT",
+            Self::UndoAppend(_) => "UNDO_APPEND",
+            Self::Insert { kind: InsertKind::HeapRedundant, .. } => "INSERT_HEAP_REDUNDANT",
+            Self::Insert { kind: InsertKind::ReuseRedundant, .. } => "INSERT_REUSE_REDUNDANT",
+            Self::Insert { kind: InsertKind::HeapDynamic, .. } => "INSERT_HEAP_DYNAMIC",
+            Self::Insert { kind: InsertKind::ReuseDynamic, .. } => "INSERT_REUSE_DYNAMIC",
+            Self::DeleteRowFormatRedundant { .. } => "DELETE_ROW_FORMAT_REDUNDANT",
+            Self::DeleteRowFormatDynamic { .. } => "DELETE_ROW_FORMAT_DYNAMIC",
+        }
+    }
+}
+
 /// Operations on index and undo pages (`EXTENDED` records); offsets are relative to the page's
 /// infimum where the source says so, and are resolved when the record is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use redo::header::{Checkpoint, LogHeader};
 use redo::mtr::{Mtr, Run, RunKind, Unfinished};
 use redo::reader::{ReadError, Reader};
 use redo::record::{self, Extended, FileRecord, InsertKind, Record};
-use redo::{Lsn, PageId, Ring};
+use redo::{Lsn, Ring};
 
 use keys::TestKeys;
 
@@ -54,62 +54,63 @@ fn bytes(data: &[u8]) -> String {
     text + if data.len() > 4 { "..." } else { "" }
 }
 
+/// Where, what, and with which parameters.
 fn describe(record: &Record<'_>) -> String {
-    let of = |page: &PageId| format!(" {} {}", page.space, page.page_no);
     let name = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
-    match record {
-        Record::FreePage(page) => of(page) + " FREE_PAGE",
-        Record::InitPage(page) => of(page) + " INIT_PAGE",
-        Record::TrimPages(page) => of(page) + " TRIM_PAGES",
-        Record::Ignored(page) => of(page) + " OPTION",
-        Record::Write { page, offset, data } => {
-            format!("{} WRITE {offset} {}", of(page), bytes(data))
+    let place = match record {
+        Record::FreePage(page)
+        | Record::InitPage(page)
+        | Record::TrimPages(page)
+        | Record::Ignored(page)
+        | Record::Extended(page, _)
+        | Record::Write { page, .. }
+        | Record::Memset { page, .. }
+        | Record::Memmove { page, .. } => format!("{} {}", page.space, page.page_no),
+        Record::File(
+            FileRecord::Create { space, .. }
+            | FileRecord::Delete { space, .. }
+            | FileRecord::Modify { space, .. }
+            | FileRecord::Rename { space, .. },
+        ) => format!("{space} -"),
+        Record::File(FileRecord::Checkpoint(_) | FileRecord::Padding) => "0 -".to_owned(),
+    };
+    let parameters = match record {
+        Record::Write { offset, data, .. } => format!(" {offset} {}", bytes(data)),
+        Record::Memset { offset, len, pattern, .. } => {
+            format!(" {offset} {len} {}", bytes(pattern))
         }
-        Record::Memset { page, offset, len, pattern } => {
-            format!("{} MEMSET {offset} {len} {}", of(page), bytes(pattern))
+        Record::Memmove { offset, len, source, .. } => format!(" {offset} {len} {source}"),
+        Record::Extended(_, extended) => parameters(extended),
+        Record::File(
+            FileRecord::Create { name: n, .. }
+            | FileRecord::Delete { name: n, .. }
+            | FileRecord::Modify { name: n, .. },
+        ) => format!(" {}", name(n)),
+        Record::File(FileRecord::Rename { from, to, .. }) => {
+            format!(" {} {}", name(from), name(to))
         }
-        Record::Memmove { page, offset, len, source } => {
-            format!("{} MEMMOVE {offset} {len} {source}", of(page))
-        }
-        Record::Extended(page, extended) => format!("{} {}", of(page), describe_extended(extended)),
-        Record::File(FileRecord::Create { space, name: n }) => {
-            format!(" {space} - FILE_CREATE {}", name(n))
-        }
-        Record::File(FileRecord::Delete { space, name: n }) => {
-            format!(" {space} - FILE_DELETE {}", name(n))
-        }
-        Record::File(FileRecord::Modify { space, name: n }) => {
-            format!(" {space} - FILE_MODIFY {}", name(n))
-        }
-        Record::File(FileRecord::Rename { space, from, to }) => {
-            format!(" {space} - FILE_RENAME {} {}", name(from), name(to))
-        }
-        Record::File(FileRecord::Checkpoint(lsn)) => format!(" 0 - FILE_CHECKPOINT {lsn}"),
-        Record::File(FileRecord::Padding) => " 0 - PADDING".to_owned(),
-    }
+        Record::File(FileRecord::Checkpoint(lsn)) => format!(" {lsn}"),
+        _ => String::new(),
+    };
+    format!(" {place} {}{parameters}", record.type_name())
 }
 
-fn describe_extended(extended: &Extended<'_>) -> String {
+fn parameters(extended: &Extended<'_>) -> String {
     match *extended {
-        Extended::InitRowFormatRedundant => "INIT_ROW_FORMAT_REDUNDANT".to_owned(),
-        Extended::InitRowFormatDynamic => "INIT_ROW_FORMAT_DYNAMIC".to_owned(),
-        Extended::UndoInit => "UNDO_INIT".to_owned(),
-        Extended::UndoAppend(data) => format!("UNDO_APPEND {}", bytes(data)),
+        Extended::UndoAppend(data) => format!(" {}", bytes(data)),
         Extended::Insert { kind, prev, shift, enc, hdr_copy, data_copy, literal } => {
-            let dynamic = format!("{prev} {shift} {enc} {hdr_copy} {data_copy} {}", bytes(literal));
-            let redundant = format!("{prev} {enc} {hdr_copy} {data_copy} {}", bytes(literal));
-            match kind {
-                InsertKind::HeapRedundant => format!("INSERT_HEAP_REDUNDANT {redundant}"),
-                InsertKind::ReuseRedundant => format!("INSERT_REUSE_REDUNDANT {redundant}"),
-                InsertKind::HeapDynamic => format!("INSERT_HEAP_DYNAMIC {dynamic}"),
-                InsertKind::ReuseDynamic => format!("INSERT_REUSE_DYNAMIC {dynamic}"),
-            }
+            let shift = match kind {
+                InsertKind::HeapDynamic | InsertKind::ReuseDynamic => format!(" {shift}"),
+                InsertKind::HeapRedundant | InsertKind::ReuseRedundant => String::new(),
+            };
+            format!(" {prev}{shift} {enc} {hdr_copy} {data_copy} {}", bytes(literal))
         }
-        Extended::DeleteRowFormatRedundant { prev } => {
-            format!("DELETE_ROW_FORMAT_REDUNDANT {prev}")
-        }
+        Extended::DeleteRowFormatRedundant { prev } => format!(" {prev}"),
         Extended::DeleteRowFormatDynamic { prev, hdr_size, data_size } => {
-            format!("DELETE_ROW_FORMAT_DYNAMIC {prev} {hdr_size} {data_size}")
+            format!(" {prev} {hdr_size} {data_size}")
+        }
+        Extended::InitRowFormatRedundant | Extended::InitRowFormatDynamic | Extended::UndoInit => {
+            String::new()
         }
     }
 }

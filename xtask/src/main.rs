@@ -31,6 +31,8 @@ usage: cargo xtask COMMAND
   fuzz [TARGET...] [--seconds N]
                    each target (all by default) under libFuzzer for N seconds (600); what it finds is
                    in target/fuzz/findings
+  redo SECONDS     a gentle load of every kind on servers of each series for that long, up to an
+                   hour; every record of their redo logs must be known
   dist             one static binary with its link names in target/dist
   licenses         check that every dependency's license goes with ours
   install          only install what `test` needs
@@ -60,6 +62,7 @@ fn dispatch(arguments: &[&str]) -> anyhow::Result<()> {
         ("bench", [] | [_]) => bench(rest),
         ("chaos", [_, ..]) => chaos(rest),
         ("fuzz", _) => fuzz::fuzz(rest),
+        ("redo", [seconds]) => redo(seconds),
         ("dist", []) => dist::dist(),
         ("licenses", []) => licenses::check(),
         ("install", []) => install::install(&[Need::Build, Need::Server, Need::OtherServers]),
@@ -98,6 +101,16 @@ fn chaos(options: &[&str]) -> anyhow::Result<()> {
     run(cargo().args(["build", "--release", "--package=mariabackup"]))?;
     run(cargo().args(["build", "--package=compat-tests", "--bin=chaos"]))?;
     run_built("debug", "chaos", &target_dir().join("release/mariabackup"), options)
+}
+
+fn redo(seconds: &str) -> anyhow::Result<()> {
+    install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
+    // An hour's log fits into such a file.
+    run(cargo()
+        .args(["test", "--package=compat-tests", "--test=redo_decoding", "--", "--nocapture"])
+        .env("REDO_SECONDS", seconds)
+        .env("REDO_REST", "150")
+        .env("REDO_LOG_MIB", "4096"))
 }
 
 fn bench(variant: &[&str]) -> anyhow::Result<()> {

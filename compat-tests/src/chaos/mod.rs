@@ -17,4 +17,5 @@ mod tables;
 mod worker;
 
 pub use kind::{Counts, Kind};
-pub use run::{Chaos, LogSize, Report};
+pub use run::{Chaos, LogSize, Report, SERVER_OPTIONS};
+pub use worker::Workers;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::compare::{State, assert_same_file_names, check_tables, replay_binlog};
 use crate::definitions::Definitions;
 use crate::installation::Series;
+use crate::pace::Pace;
 use crate::server::{POLL, TestServer, copy_tree};
 use crate::tool::{Outcome, Tool};
 use crate::workload::{Workload, create_tables};
@@ -16,6 +17,9 @@ use super::imports;
 use super::kind::{Counts, Kind};
 use super::worker::Workers;
 
+/// What the steps need.
+pub const SERVER_OPTIONS: [&str; 2] =
+    ["--plugin-load-add=ha_archive", "--system-versioning-alter-history=KEEP"];
 /// How often each kind of step must have succeeded.
 const LEAST: u64 = 2;
 /// Threads with tables of their own.
@@ -130,7 +134,7 @@ impl Chaos {
         let source = &*servers.source.insert(TestServer::start_series(self.series, &options));
         create_tables(source);
         let load = Workload::start(source, seed, 1);
-        let mut workers = Workers::start(source, seed, WORKERS);
+        let mut workers = Workers::start(source, seed, WORKERS, Pace::FULL);
         load.wait_for(100);
 
         *doing = "backup";
@@ -244,16 +248,14 @@ impl Chaos {
 }
 
 fn server_options(seed: u64, log_size: u64) -> Vec<String> {
-    let mut options: Vec<String> = [
-        "--plugin-load-add=ha_archive",
-        "--system-versioning-alter-history=KEEP",
+    let mut options = SERVER_OPTIONS.map(str::to_owned).to_vec();
+    let more = [
         "--max-binlog-size=4M",
         "--aria-log-file-size=8M",
         // Every seed has the same files, whether it truncates undo logs or not.
         "--innodb-undo-tablespaces=3",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    ];
+    options.extend(more.map(str::to_owned));
     options.push(format!("--innodb-log-file-size={log_size}M"));
     if seed.is_multiple_of(3) {
         options.extend(

@@ -11,6 +11,7 @@ use std::time::Instant;
 use mysql::Conn;
 use mysql::prelude::Queryable as _;
 
+use crate::pace::Pace;
 use crate::server::TestServer;
 
 use super::imports;
@@ -36,8 +37,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Creates the tables of `count` workers, then starts them.
-    pub fn start(server: &TestServer, seed: u64, count: u64) -> Self {
+    /// Creates the tables of `count` workers, then starts them. The server needs
+    /// [`SERVER_OPTIONS`](super::SERVER_OPTIONS).
+    pub fn start(server: &TestServer, seed: u64, count: u64, pace: Pace) -> Self {
         let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::new(Tally::default()));
         let elsewhere = server.dir().join("elsewhere");
         let elsewhere = elsewhere.to_str().expect("UTF-8");
@@ -59,7 +61,7 @@ impl Workers {
             .into_iter()
             .map(|worker| {
                 let stop = Arc::clone(&stop);
-                thread::spawn(move || worker.run(&stop))
+                thread::spawn(move || worker.run(&stop, pace))
             })
             .collect();
         Self { stop, tally, threads }
@@ -115,10 +117,10 @@ impl Worker {
         }
     }
 
-    fn run(mut self, stop: &AtomicBool) -> Vec<String> {
+    fn run(mut self, stop: &AtomicBool, pace: Pace) -> Vec<String> {
         while !stop.load(Ordering::Relaxed) {
             let next = self.planner.next_step();
-            self.take(&next);
+            pace.step(|| self.take(&next));
         }
         self.planner.tables()
     }
