@@ -156,10 +156,6 @@ impl<'a> Parser<'a> {
     fn parse(&mut self) -> Result<Action, UsageError> {
         let tool_name =
             Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if tool_name == "mbstream" || tool_name == "xbstream" {
-            let text = format!("{tool_name} is not supported yet by this version");
-            return Err(UsageError::Message(text));
-        }
         let first_word = self.arguments.get(1).and_then(|word| word.to_str());
         if let Some(name @ ("innobackupex" | "mysqld" | "mariadbd")) =
             first_word.and_then(|word| word.strip_prefix("--"))

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{OFlags, SeekFrom};
+use rustix::fs::{CWD, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 
 /// Bytes copied at a time; the buffer of a copy by reading and writing.
@@ -133,6 +133,22 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     sync_parent(path)
+}
+
+/// Renames `from` to `to`, which must not exist. Not durable by itself.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::AlreadyExists`], or what renaming reports.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot do that in one step: a hard link cannot replace either.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        result => Ok(result?),
+    }
 }
 
 /// `.NAME.tmp` beside `path`: copy back leaves such files out, of the reference and of ours.

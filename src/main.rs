@@ -9,6 +9,7 @@ use mariabackup::backup;
 use mariabackup::cli::usage_error::UsageError;
 use mariabackup::cli::{self, Action, Environment, help, secret};
 use mariabackup::hint;
+use mariabackup::mbstream;
 use mariabackup::names;
 use mariabackup::options::Command;
 use mariabackup::prepare;
@@ -16,6 +17,10 @@ use mariabackup::report::Report;
 use mariabackup::restore;
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.first().is_some_and(|name| mbstream::is_meant(&name.to_string_lossy())) {
+        return mbstream::main(&arguments);
+    }
     names::use_built_in_services();
     run().unwrap_or_else(|error| {
         let (text, hint) = hint::describe(&error);

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -45,6 +46,18 @@ impl Tool {
         };
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// The `mbstream` that belongs to the tool.
+    pub fn mbstream(&self) -> Command {
+        match self {
+            Self::Ours => {
+                let mut command = Command::new(our_program());
+                command.arg0("mbstream");
+                command
+            }
+            Self::Reference(series) => series.command("usr/bin", "mbstream"),
+        }
     }
 
     /// The command that backs up `server` into `target`.

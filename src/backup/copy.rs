@@ -17,7 +17,7 @@ use innodb::encrypted::KeySource;
 use innodb::page::{ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
-use self::holes::{hole_at, write_nonzero};
+use self::holes::hole_at;
 use self::page_check::PageCheck;
 use self::queue::{OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
@@ -26,7 +26,7 @@ use super::spaces::{CopiedSpace, TableName};
 use crate::hints;
 use crate::hooks;
 use crate::report::Report;
-use crate::sink::Sink;
+use crate::sink::{self, Sink};
 
 mod holes;
 mod page_check;
@@ -395,7 +395,7 @@ impl PageCopy<'_> {
             queue.suspect(file, format!("the file ends at byte {}", at + got as u64))?;
         }
         self.verify(queue, file, offset, bytes)?;
-        write_nonzero(&*file.out, offset, bytes, file.hole_size())
+        sink::write_nonzero(&*file.out, offset, bytes, file.hole_size())
             .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
         self.report.advance(len);
         queue.count(len);

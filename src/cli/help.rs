@@ -143,6 +143,7 @@ fn variables(table: Table, settings: &Settings) -> String {
 mod tests {
     use super::super::settings::Origin;
     use super::*;
+    use crate::mbstream;
 
     #[test]
     fn clap_accepts_the_definitions() {
@@ -182,25 +183,39 @@ mod tests {
                             \\-\\-backup | \\-\\-prepare | \\-\\-copy\\-back | \\-\\-move\\-back \
                             [\\-\\-target\\-dir=\\fIDIRECTORY\\fR] [\\fIOPTIONS\\fR]\n";
 
-    /// To refresh the page: `UPDATE_MAN=1 cargo test -p mariabackup man_page`.
+    const MBSTREAM_SYNOPSIS: &str = ".SH SYNOPSIS\n\\fBmbstream\\fR \\-c [\\fIOPTIONS\\fR] \\fIFILES\\fR... \
+                                     > \\fISTREAM\\fR\n.br\n\\fBmbstream\\fR \\-x \
+                                     [\\fIOPTIONS\\fR] < \\fISTREAM\\fR\n";
+
     #[test]
     fn man_page_is_up_to_date() {
-        let man = clap_mangen::Man::new(command()).date("");
+        compare("mariabackup.1", command(), SYNOPSIS);
+    }
+
+    #[test]
+    fn man_page_of_mbstream_is_up_to_date() {
+        compare("mbstream.1", mbstream::options::command(), MBSTREAM_SYNOPSIS);
+    }
+
+    /// To refresh the pages: `UPDATE_MAN=1 cargo test -p mariabackup man_page`.
+    #[track_caller]
+    fn compare(name: &str, command: clap::Command, synopsis: &str) {
+        let man = clap_mangen::Man::new(command).date("");
         let mut page = Vec::new();
         man.render_title(&mut page).unwrap();
         man.render_name_section(&mut page).unwrap();
-        page.extend_from_slice(SYNOPSIS.as_bytes());
+        page.extend_from_slice(synopsis.as_bytes());
         man.render_options_section(&mut page).unwrap();
         man.render_version_section(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/man/mariabackup.1");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
         if std::env::var_os("UPDATE_MAN").is_some() {
-            std::fs::write(path, &page).unwrap();
+            std::fs::write(&path, &page).unwrap();
         }
-        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        let stored = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             stored == page,
-            "man/mariabackup.1 is stale; refresh it: UPDATE_MAN=1 cargo test -p mariabackup man_page"
+            "man/{name} is stale; refresh it: UPDATE_MAN=1 cargo test -p mariabackup man_page"
         );
     }
 }

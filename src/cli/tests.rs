@@ -710,16 +710,6 @@ fn a_world_writable_file_is_skipped_with_a_warning() {
     assert!(warnings[0].starts_with("Warning: World-writable config file "));
 }
 
-#[test]
-fn other_names_of_the_program_are_not_taken_for_a_backup() {
-    for name in ["mbstream", "/usr/bin/xbstream"] {
-        let invocation = parse(&[name.into(), "-x".into()], &bare());
-        let error = invocation.action.err().unwrap();
-        assert_eq!(error.exit_code(), 1);
-        assert!(error.to_string().ends_with("is not supported yet by this version"));
-    }
-}
-
 /// Words that look like options, and others.
 fn any_word() -> impl Strategy<Value = OsString> {
     use std::os::unix::ffi::OsStringExt;

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow, bail};
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
 
 use super::plan::{Plan, PlannedFile};
 use crate::durable::{self, FileSystem};
@@ -73,7 +71,7 @@ impl Done {
     fn undo(self) -> Vec<String> {
         let mut left = Vec::new();
         for (from, to) in self.renamed.iter().rev() {
-            if let Err(error) = rename_to_new(to, from) {
+            if let Err(error) = durable::rename_new(to, from) {
                 let (from, to) = (from.display(), to.display());
                 left.push(format!("Error: cannot move {to} back to {from}: {error}"));
             }
@@ -125,7 +123,7 @@ fn transfer(
     }
     for file in &copied {
         if let Some(temporary) = &file.temporary {
-            rename_to_new(temporary, &file.target).with_context(|| {
+            durable::rename_new(temporary, &file.target).with_context(|| {
                 format!("rename {} to {}", temporary.display(), file.target.display())
             })?;
             done.created_as(temporary, &file.target);
@@ -228,7 +226,7 @@ fn rename_all<'a>(
     for &file in files {
         let target = &file.target;
         report.say_as(1, message("Moving", file));
-        match rename_to_new(&file.source, target) {
+        match durable::rename_new(&file.source, target) {
             Ok(()) => {
                 done.renamed.push((file.source.clone(), target.clone()));
                 give(target, owner)?;
@@ -243,18 +241,6 @@ fn rename_all<'a>(
         }
     }
     Ok(left)
-}
-
-/// Renames `from` to `to`, which must not exist.
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that cannot do that in one step: a hard link cannot replace either.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
-        result => Ok(result?),
-    }
 }
 
 fn message(verb: &str, file: &PlannedFile) -> String {

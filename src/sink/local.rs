@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +62,44 @@ impl LocalDir {
         Ok(Box::new(LocalFile { file, waits, len: AtomicU64::new(0), behind: Mutex::default() }))
     }
 
+    /// Renames a file that was written here; nothing if none of that name was.
+    ///
+    /// # Errors
+    ///
+    /// `AlreadyExists` when there is a file of the new name; those of the file system.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.written().remove(from) {
+            return Ok(());
+        }
+        if let Some(parent) = to.parent() {
+            self.create_dir(parent)?;
+        }
+        durable::rename_new(&self.root.join(from), &self.root.join(to))?;
+        self.written().insert(to.to_path_buf());
+        Ok(())
+    }
+
+    /// Removes what was written here: the file `path`, or all that is in the folder `path`, with
+    /// the folder; or all files whose path begins so and goes on without a slash.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn remove_all(&self, path: &Path, is_prefix: bool) -> io::Result<()> {
+        let is_meant = |other: &&PathBuf| {
+            if is_prefix {
+                let (bytes, prefix) = (other.as_os_str().as_bytes(), path.as_os_str().as_bytes());
+                bytes.strip_prefix(prefix).is_some_and(|rest| !rest.contains(&b'/'))
+            } else {
+                other.starts_with(path)
+            }
+        };
+        let meant: Vec<_> = self.written().iter().filter(is_meant).cloned().collect();
+        meant.iter().try_for_each(|path| self.remove(path))?;
+        let is_folder = !is_prefix && self.root.join(path).is_dir();
+        if is_folder { self.remove_empty_dir(path) } else { Ok(()) }
+    }
+
     fn written(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,7 +155,14 @@ impl Sink for LocalDir {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        make_dir(&self.root.join(path))
+        match make_dir(&self.root.join(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let Some(parent) = path.parent() else { return Err(error) };
+                self.create_dir(parent)?;
+                make_dir(&self.root.join(path))
+            }
+            other => other,
+        }
     }
 
     fn remove_empty_dir(&self, path: &Path) -> io::Result<()> {
@@ -268,6 +314,32 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("backup/t.frm")).unwrap(), b"second");
         sink.remove(path).unwrap();
         assert!(!dir.path().join("backup/t.frm").exists());
+    }
+
+    #[test]
+    fn own_files_are_renamed_and_removed_together() {
+        let (dir, sink) = sink();
+        let root = dir.path().join("backup");
+        for path in ["a/t#P#p0.ibd", "a/t#P#p1.ibd", "a/t.frm", "b/c/t.frm"] {
+            sink.create(Path::new(path)).unwrap();
+        }
+        fs::write(root.join("a/t#P#other"), b"").unwrap();
+        let [frm, renamed] = ["a/t.frm", "c/u.frm"].map(Path::new);
+        sink.rename(Path::new("missing"), renamed).unwrap();
+        sink.rename(frm, renamed).unwrap();
+        assert!(!root.join(frm).exists() && root.join(renamed).exists());
+        sink.create(frm).unwrap();
+        let error = sink.rename(frm, renamed).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+
+        sink.remove_all(Path::new("a/t#P#"), true).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(root.join("a")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["t#P#other", "t.frm"]);
+        sink.remove_all(Path::new("b/c"), false).unwrap();
+        assert!(root.join("b").exists() && !root.join("b/c").exists());
+        sink.remove_all(Path::new("nowhere"), false).unwrap();
     }
 
     #[test]

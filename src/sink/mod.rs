@@ -7,8 +7,10 @@
 use std::io;
 use std::path::Path;
 
+mod holes;
 mod local;
 
+pub use holes::{hole_size, write_nonzero};
 pub use local::LocalDir;
 
 /// A destination of a whole backup. Paths are relative, without `..`.

@@ -1,12 +1,9 @@
-//! Holes of tablespace files: they are neither read nor written.
-
-use std::io;
+//! Holes of tablespace files are not read.
 
 use anyhow::Context;
 
 use super::first_page;
 use super::queue::OpenFile;
-use crate::sink::SinkFile;
 
 /// The largest page there is, bytes.
 const MAX_PAGE: u64 = first_page::MAX_PAGE as u64;
@@ -26,44 +23,4 @@ pub fn hole_at(file: &OpenFile, offset: u64, end: u64) -> anyhow::Result<u64> {
     };
     let hole = data.saturating_sub(offset);
     Ok(if data == end { hole } else { hole / MAX_PAGE * MAX_PAGE })
-}
-
-/// Writes `bytes` but for pieces of `hole` zeros, which stay holes.
-///
-/// # Errors
-///
-/// Those of the destination.
-pub fn write_nonzero(out: &dyn SinkFile, offset: u64, bytes: &[u8], hole: usize) -> io::Result<()> {
-    let mut start = None;
-    for (index, piece) in bytes.chunks(hole).enumerate() {
-        let at = index * hole;
-        let zero = piece.len() == hole && is_zero(piece);
-        match (start, zero) {
-            (None, false) => start = Some(at),
-            (Some(from), true) => {
-                write_part(out, offset, bytes, from, at)?;
-                start = None;
-            }
-            _ => {}
-        }
-    }
-    match start {
-        Some(from) => write_part(out, offset, bytes, from, bytes.len()),
-        None => Ok(()),
-    }
-}
-
-fn write_part(
-    out: &dyn SinkFile,
-    offset: u64,
-    bytes: &[u8],
-    from: usize,
-    to: usize,
-) -> io::Result<()> {
-    out.write_at(offset + from as u64, bytes.get(from..to).unwrap_or_default())
-}
-
-fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<16>();
-    words.iter().all(|word| u128::from_ne_bytes(*word) == 0) && rest.iter().all(|&b| b == 0)
 }

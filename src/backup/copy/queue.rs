@@ -15,7 +15,7 @@ use super::{Copied, Source, SourceKind, Suspect, TRIES};
 use crate::backup::source_file::SourceFile;
 use crate::backup::spaces::{CopiedSpace, TableName};
 use crate::report::Report;
-use crate::sink::SinkFile;
+use crate::sink::{self, SinkFile};
 
 /// Bytes that a thread claims of a file at a time.
 const CLAIM: u64 = 4 << 20;
@@ -57,8 +57,7 @@ impl OpenFile {
     /// the server has punched holes behind each page; in others only those that are worth it are
     /// made.
     pub fn hole_size(&self) -> usize {
-        let is_compressed = |context: &SpaceContext| context.flags().page_compression().is_some();
-        if self.context.as_ref().is_some_and(is_compressed) { 4 << 10 } else { 64 << 10 }
+        sink::hole_size(self.context.as_ref().map(SpaceContext::flags))
     }
 
     /// Whether the file is no more the one of tablespace `id` that was opened: IMPORT TABLESPACE
