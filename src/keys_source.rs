@@ -38,6 +38,8 @@ const VAULT_URL: &str = "hashicorp_key_management_vault_url";
 /// Plugins that manage keys, as servers name them.
 const FILE: &str = "file_key_management";
 const VAULT: &str = "hashicorp_key_management";
+/// Part of the names of all plugins that manage keys.
+pub const KEY_MANAGEMENT: &str = "key_management";
 /// Plugins with names that begin so compress pages.
 pub const PROVIDER: &str = "provider_";
 

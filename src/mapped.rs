@@ -19,16 +19,25 @@ impl Mapped {
     /// # Errors
     ///
     /// What `open` or `mmap` reports.
-    #[allow(unsafe_code, reason = "mapping a file is unsafe by nature")]
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of(&File::open(path)?)
+    }
+
+    /// Maps an open file, as [`Self::open`].
+    ///
+    /// # Errors
+    ///
+    /// What `mmap` reports.
+    #[allow(unsafe_code, reason = "mapping a file is unsafe by nature")]
+    pub fn of(file: &File) -> io::Result<Self> {
         if file.metadata()?.len() == 0 {
             return Ok(Self { map: None });
         }
         // SAFETY: the map is private and read-only. It is sound as long as nobody changes or cuts
         // the file meanwhile: it belongs to a backup, of which prepare is the only user (it holds
-        // a lock on the folder) and which it replaces by rename only.
-        let map = unsafe { Mmap::map(&file)? };
+        // a lock on the folder) and which it replaces by rename only. A file of an archive that is
+        // the server's too is one that the server has finished, or a copy of it was made.
+        let map = unsafe { Mmap::map(file)? };
         Ok(Self { map: Some(map) })
     }
 

@@ -7,11 +7,13 @@
 //! info file after it, which no reader misses.) For people, and for what has not been synced yet
 //! at a power loss, an unfinished backup has a mark of its own besides: [`incomplete`].
 
+pub mod backup_cnf;
 pub mod checkpoints;
 pub mod incomplete;
 pub mod info;
 pub mod my_cnf;
 
+pub use backup_cnf::BackupCnf;
 pub use checkpoints::{BackupType, Checkpoints, Found};
 pub use info::Info;
 pub use my_cnf::{BackupMyCnf, Plugins};

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! run       order of steps
+//! archive   what BACKUP SERVER of 13 leaves: its files of the redo log
+//! links     tables with DATA DIRECTORY in such a backup
 //! markers   tables dropped, renamed, created during the backup: .del, .ren, .new files
 //! spaces    tablespaces by id: files, sizes, which are not there or must be rebuilt
 //! scan      reads the log once: index entries of page changes, facts about tablespaces
@@ -14,10 +16,12 @@
 //! binlog    binary log position in the rollback segments
 //! ```
 
+mod archive;
 mod binlog;
 mod index;
 mod journal;
 mod keys;
+mod links;
 mod log;
 mod markers;
 mod memory;

@@ -22,6 +22,7 @@ use rustix::fs::Access;
 use self::plan::Plan;
 use self::transfer::Owner;
 use crate::hint::WithHint;
+use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::metadata::incomplete;
 use crate::metadata::{BackupType, Checkpoints};
 use crate::options::{RestoreMode, RestoreOptions};
@@ -86,6 +87,11 @@ fn check_backup(options: &RestoreOptions, report: &Report) -> anyhow::Result<()>
                 dir.display()
             ),
         },
+        // Its log is of a form that only recovery with the settings in that file takes.
+        Ok(None) if dir.join(BACKUP_CNF).exists() => bail!(
+            "the backup in {}, made by BACKUP SERVER, is not prepared; run --prepare first",
+            dir.display()
+        ),
         Ok(None) => format!("{} holds no finished backup: no checkpoints file", dir.display()),
         Err(error) => format!("{error:#}"),
     };

@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use innodb::datadir::DataFilePath;
 
 use super::{BACKUP_MY_CNF, one_line, read_text};
+use crate::keys_source::{KEY_MANAGEMENT, PROVIDER};
 
 /// Contents of `backup-my.cnf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +90,24 @@ impl BackupMyCnf {
     /// A group that is none (with its line), a number that is none, a page size that no server has,
     /// no page size or no data file path at all.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let options = Options::parse_group(text, &["mysqld"])?;
+        Self::of_options(&options, Plugins::from_options(&options)?)
+    }
+
+    /// Parses options as servers read them, without includes: of what the script around
+    /// `BACKUP SERVER` writes, that is enough. Files are those of the backup, without folders.
+    /// Where the options tell of no encryption, tables are encrypted whose page 0 says so.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::parse`].
+    pub fn parse_server(text: &str) -> anyhow::Result<Self> {
         let options = Options::parse(text)?;
+        let cnf = Self::of_options(&options, Some(Plugins::from_server_options(&options)))?;
+        Ok(Self { data_file_path: cnf.data_file_path.strip_directories(), ..cnf })
+    }
+
+    fn of_options(options: &Options<'_>, plugins: Option<Plugins>) -> anyhow::Result<Self> {
         let page_size: u32 =
             options.number("innodb_page_size")?.context("innodb_page_size is missing")?;
         ensure!(
@@ -110,16 +128,27 @@ impl BackupMyCnf {
             undo_tablespaces: options.number("innodb_undo_tablespaces")?.unwrap_or(0),
             compression_level: options.number("innodb_compression_level")?.unwrap_or(6),
             buffer_pool_filename: options.text("innodb_buffer_pool_filename").map(str::to_owned),
-            plugins: Plugins::from_options(&options)?,
+            plugins,
         })
     }
 }
 
-/// The options of the group `[mysqld]`, in their order, without quotes, `-` as `_`.
-struct Options<'a>(Vec<(String, &'a str)>);
+/// Options of some groups, in their order, without quotes, `-` as `_`.
+pub(super) struct Options<'a>(Vec<(String, &'a str)>);
 
 impl<'a> Options<'a> {
-    fn parse(text: &'a str) -> anyhow::Result<Self> {
+    /// The options of the groups that servers read.
+    pub(super) fn parse(text: &'a str) -> anyhow::Result<Self> {
+        let mut options = Self::parse_group(text, &["mysqld", "server", "mariadb", "mariadbd"])?;
+        for (name, _) in &mut options.0 {
+            if let Some(rest) = name.strip_prefix("loose_") {
+                *name = rest.to_owned();
+            }
+        }
+        Ok(options)
+    }
+
+    fn parse_group(text: &'a str, groups: &[&str]) -> anyhow::Result<Self> {
         let mut options = Vec::new();
         let mut in_group = false;
         for (line_no, line) in (1..).zip(text.lines()) {
@@ -131,7 +160,7 @@ impl<'a> Options<'a> {
                 let group = group.strip_suffix(']').with_context(|| {
                     format!("line {line_no}: expected `[group]`, found {line:?}")
                 })?;
-                in_group = group.trim() == "mysqld";
+                in_group = groups.contains(&group.trim());
             } else if in_group {
                 let (key, value) = line.split_once('=').unwrap_or((line, ""));
                 options.push((key.trim().replace('-', "_"), unquoted(value.trim())));
@@ -145,7 +174,7 @@ impl<'a> Options<'a> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
-    fn number<N>(&self, key: &str) -> anyhow::Result<Option<N>>
+    pub(super) fn number<N>(&self, key: &str) -> anyhow::Result<Option<N>>
     where
         N: std::str::FromStr,
         N::Err: std::error::Error + Send + Sync + 'static,
@@ -174,10 +203,7 @@ const OWN: [&str; 12] = [
 impl Plugins {
     fn from_options(options: &Options) -> anyhow::Result<Option<Self>> {
         let Some(load) = options.text("plugin_load") else { return Ok(None) };
-        let load = load.split(';').filter(|part| !part.is_empty()).map(|part| {
-            let (name, library) = part.split_once('=').unwrap_or((part, part));
-            (name.to_owned(), library.to_owned())
-        });
+        let load = load.split(';').filter(|part| !part.is_empty()).map(plugin);
         let variables = options.0.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
         let encrypt_log = match options.text("innodb_encrypt_log") {
             None => None,
@@ -194,6 +220,26 @@ impl Plugins {
         }))
     }
 
+    /// Of all the plugins of a server, those that prepare needs.
+    fn from_server_options(options: &Options) -> Self {
+        const LOAD: [&str; 2] = ["plugin_load", "plugin_load_add"];
+        let values = options.0.iter().filter(|(name, _)| LOAD.contains(&name.as_str()));
+        let load = values
+            .flat_map(|(_, value)| value.split(';'))
+            .map(|part| part.strip_suffix(".so").unwrap_or(part))
+            .filter(|part| part.contains(KEY_MANAGEMENT) || part.starts_with(PROVIDER))
+            .map(plugin);
+        let variables = options.0.iter().filter(|(name, _)| name.contains(KEY_MANAGEMENT));
+        let encrypt_log = options.text("innodb_encrypt_log");
+        Self {
+            dir: options.text("plugin_dir").unwrap_or_default().to_owned(),
+            load: load.collect(),
+            variables: variables.map(|(name, value)| (name.clone(), (*value).to_owned())).collect(),
+            encrypt_log: encrypt_log.map(|value| !matches!(value, "0" | "OFF" | "off")),
+            encrypt_tables: options.text("innodb_encrypt_tables").unwrap_or("ON").to_owned(),
+        }
+    }
+
     fn render(&self) -> String {
         let load: Vec<String> =
             self.load.iter().map(|(name, library)| format!("{name}={library}")).collect();
@@ -208,6 +254,12 @@ impl Plugins {
         let _ = writeln!(text, "innodb_encrypt_tables={}", self.encrypt_tables);
         text
     }
+}
+
+/// Name and library of a plugin of `plugin_load`.
+fn plugin(part: &str) -> (String, String) {
+    let (name, library) = part.split_once('=').unwrap_or((part, part));
+    (name.to_owned(), library.to_owned())
 }
 
 /// A value without the quotes around it.

@@ -36,6 +36,9 @@ fn check_space(
     encoder: &PageCodec<'_>,
 ) -> anyhow::Result<()> {
     let Some(file) = space.files.first() else { return Ok(()) };
+    if file.is_new {
+        return encoder.check_latest_key().with_context(|| cannot_decrypt(&file.path));
+    }
     let path = dir.join(&file.current);
     let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
     let mut page = vec![0; space.flags.page_size().physical()];

@@ -1,4 +1,6 @@
 //! The redo log of a backup, and what is left of it in the end.
+//!
+//! A log in one file is here, one in files of an archive in the module `archive`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,25 +9,34 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use innodb::encrypted::KeySource;
 use innodb::page::set_flush_lsn;
-use innodb::{Lsn, PageNo, SpaceId};
+use innodb::{PageNo, SpaceId};
+use redo::encryption::Encryption;
 use redo::file::LogFile;
 use redo::header::{self, FINAL_LOG_SIZE, HEADER_SIZE};
 use redo::reader::Reader;
 use redo::{Format, encryption};
 
+use super::archive::{self, ArchivedLog};
 use super::journal::{Contents, Journal, LogId};
 use super::scan::Extent;
 use super::spaces::{Spaces, open};
 use super::storage::Storage;
 use crate::mapped::Mapped;
+use crate::metadata::BackupCnf;
 
-const LOG: &str = "ib_logfile0";
+/// Name of the log in one file.
+pub(super) const LOG: &str = "ib_logfile0";
 
 /// The log as the backup copied it.
 pub(super) struct CopiedLog {
+    /// `ib_logfile0`, which is there or will be.
     path: PathBuf,
-    mapped: Mapped,
-    file: LogFile,
+    source: Source,
+}
+
+enum Source {
+    OneFile { mapped: Mapped, file: LogFile },
+    Archive(ArchivedLog),
 }
 
 impl CopiedLog {
@@ -45,30 +56,60 @@ impl CopiedLog {
         let head = bytes.get(..HEADER_SIZE).unwrap_or(bytes);
         let file = LogFile::parse(head, bytes.len() as u64)
             .with_context(|| format!("{} is unusable", path.display()))?;
-        Ok(Some(Self { path, mapped, file }))
+        Ok(Some(Self { path, source: Source::OneFile { mapped, file } }))
+    }
+
+    /// Opens the files of an archive in backup `dir`, of which `cnf` tells.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ArchivedLog::open`].
+    pub(super) fn open_archive(
+        dir: &Path,
+        cnf: &BackupCnf,
+        keys: Option<&dyn KeySource>,
+    ) -> anyhow::Result<Self> {
+        let source = Source::Archive(ArchivedLog::open(dir, cnf, keys)?);
+        Ok(Self { path: dir.join(LOG), source })
     }
 
     /// Bytes of the log.
     pub(super) fn len(&self) -> u64 {
-        self.file.file_len()
+        match &self.source {
+            Source::OneFile { file, .. } => file.file_len(),
+            Source::Archive(log) => log.len(),
+        }
     }
 
     /// Tells the system that the log will be read from start to end, and no longer so.
     pub(super) fn expect_sequential(&self, sequential: bool) {
-        self.mapped.expect_sequential(sequential);
+        match &self.source {
+            Source::OneFile { mapped, .. } => mapped.expect_sequential(sequential),
+            Source::Archive(log) => log.expect_sequential(sequential),
+        }
     }
 
     /// Reads the log.
     pub(super) fn reader<'a>(&'a self, keys: Option<&'a dyn KeySource>) -> Reader<'a> {
-        Reader::new(self.mapped.bytes(), &self.file, keys)
+        match &self.source {
+            Source::OneFile { mapped, file } => Reader::new(mapped.bytes(), file, keys),
+            Source::Archive(log) => log.reader(keys),
+        }
     }
 
     /// Where the log begins and ends.
     pub(super) fn extent(&self) -> Extent {
-        Extent {
-            checkpoint: self.file.checkpoint(),
-            is_end_lsn_known: self.file.is_end_lsn_known(),
-            target: Lsn(u64::MAX),
+        match &self.source {
+            Source::OneFile { file, .. } => Extent {
+                checkpoint: file.checkpoint(),
+                is_end_lsn_known: file.is_end_lsn_known(),
+                target: None,
+            },
+            Source::Archive(log) => Extent {
+                checkpoint: log.checkpoint,
+                is_end_lsn_known: true,
+                target: Some(log.target),
+            },
         }
     }
 
@@ -79,19 +120,26 @@ impl CopiedLog {
 
     /// What to say if the log cannot be read: perhaps it is the key.
     pub(super) fn doubt(&self) -> Option<String> {
-        let encryption = self.file.encryption()?;
-        Some(format!(
-            "{} is encrypted with version {} of key {}; it cannot be read, with a wrong key or \
-             because it is damaged. Nothing was changed",
-            self.path.display(),
-            encryption.key_version(),
-            encryption::KEY_ID
-        ))
+        match &self.source {
+            Source::OneFile { file, .. } => Some(doubt_of(&self.path, file.encryption()?)),
+            Source::Archive(log) => log.doubt(self.path.parent()?),
+        }
     }
 
     /// Whether the log is that of 10.8 or later.
     pub(super) fn is_ring(&self) -> bool {
-        matches!(self.file.format(), Format::Ring | Format::EncryptedRing)
+        match &self.source {
+            Source::OneFile { file, .. } => {
+                matches!(file.format(), Format::Ring | Format::EncryptedRing)
+            }
+            Source::Archive(_) => true,
+        }
+    }
+
+    /// Whether files follow what the log tells: `BACKUP SERVER` copies those that there were at the
+    /// checkpoint, and a server makes, renames and removes the others when it recovers.
+    pub(super) fn rules_files(&self) -> bool {
+        matches!(self.source, Source::Archive(_))
     }
 
     /// Leaves an empty log that ends at `end`, as the reference does: all is in the data files and
@@ -122,12 +170,26 @@ impl CopiedLog {
     /// Creator of the log that prepare leaves: the tool that made the copy, or one of the version
     /// of the server.
     fn creator(&self) -> String {
-        let creator = self.file.creator();
+        let creator = match &self.source {
+            Source::OneFile { file, .. } => file.creator(),
+            Source::Archive(_) => archive::CREATOR,
+        };
         match creator.strip_prefix("MariaDB ") {
             Some(version) => format!("Backup {version}"),
             None => creator.to_owned(),
         }
     }
+}
+
+/// What to say if an encrypted log cannot be read.
+pub(super) fn doubt_of(path: &Path, encryption: &Encryption) -> String {
+    format!(
+        "{} is encrypted with version {} of key {}; it cannot be read, with a wrong key or because \
+         it is damaged. Nothing was changed",
+        path.display(),
+        encryption.key_version(),
+        encryption::KEY_ID
+    )
 }
 
 /// A server of 10.5 to 10.7 that finds an empty file in place of its log takes the LSN from page 0

@@ -125,6 +125,15 @@ impl Plan {
         moved.chain(unmoved)
     }
 
+    /// Has the file `from` moved to `to`, or removed if there is nowhere to.
+    pub(super) fn send(&mut self, from: &Path, to: Option<PathBuf>) {
+        self.unmoved.retain(|path| path != from);
+        match self.moves.iter_mut().find(|planned| planned.from == from) {
+            Some(planned) => planned.to = to,
+            None => self.moves.push(Move { from: from.to_owned(), to }),
+        }
+    }
+
     /// Moves the files and removes the markers, durably.
     ///
     /// # Errors

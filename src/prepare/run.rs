@@ -11,13 +11,16 @@
 //!    nothing to apply;
 //! 5. the checkpoints file says so, by rename: from here on a repetition does nothing;
 //! 6. the journal is removed.
+//!
+//! A backup of `BACKUP SERVER` gets the metadata of others before 1, and loses its archive of the
+//! log after 4: see `archive`.
 
 use std::fs::{self, File};
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use innodb::encrypted::KeySource;
 use innodb::{Lsn, SpaceId};
 use redo::header::Checkpoint;
 use rustix::fs::FlockOperation;
@@ -31,14 +34,15 @@ use super::recover::{Recovery, recover};
 use super::scan::Extent;
 use super::spaces::{Space, Spaces};
 use super::storage::{Disk, Storage};
-use super::{binlog, index, keys, log, scan};
+use super::{archive, binlog, index, keys, links, log, scan, storage};
 use crate::durable::FileSystem;
 use crate::hint::WithHint;
 use crate::hints;
 use crate::keys_source;
+use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::incomplete;
-use crate::metadata::{BackupMyCnf, BackupType, Checkpoints};
+use crate::metadata::{BackupCnf, BackupMyCnf, BackupType, Checkpoints};
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
@@ -68,9 +72,9 @@ pub(super) fn run_on(
     storage: &dyn Storage,
 ) -> anyhow::Result<()> {
     let dir = options.target_dir.as_path();
-    let found = find_backup(dir)?;
+    let Backup { found, archive } = find_backup(dir)?;
     let _lock = lock(dir)?;
-    match found.checkpoints.backup_type {
+    match found.as_ref().map_or(BackupType::FullBackuped, |found| found.checkpoints.backup_type) {
         BackupType::FullBackuped => report.say("This target seems to be not prepared yet."),
         BackupType::LogApplied => {
             report.say("This target seems to be already prepared.");
@@ -82,7 +86,8 @@ pub(super) fn run_on(
             dir.display()
         ),
     }
-    let cnf = BackupMyCnf::read(dir)?;
+    let cnf = if found.is_some() { BackupMyCnf::read(dir)? } else { archive::server_options(dir)? };
+    let mut found = found.unwrap_or_else(|| archive::checkpoints_file(dir));
     ensure!(
         !dir.join(CORRUPTED_PAGES).exists(),
         "{} lists pages that could not be read on backup; preparing such a backup is not supported",
@@ -90,14 +95,20 @@ pub(super) fn run_on(
     );
     let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;
 
-    let log = CopiedLog::open(dir)?;
+    let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
+    let keys = keys.as_deref();
+    let log = match &archive {
+        Some(archive) => Some(CopiedLog::open_archive(dir, archive, keys)?),
+        None => CopiedLog::open(dir)?,
+    };
     let interrupted = Interrupted::find(dir, log.as_ref())?;
     // From here on things are changed only if an earlier run, which found all good, did before.
     interrupted.finish(dir, storage, &file_system, report)?;
     match &log {
-        Some(log) => apply(options, log, &cnf, &found, &file_system, storage, report)?,
+        Some(log) => apply(options, log, &cnf, keys, &mut found, &file_system, storage, report)?,
         None => log::check_emptied(dir, interrupted.journal.and_then(|journal| journal.id))?,
     }
+    archive::retire(dir, storage)?;
     if let Some(correction) = aria::control::correct_last_log_number(dir)? {
         report.detail(format_args!(
             "aria_log_control: last log number {} instead of {}",
@@ -112,33 +123,53 @@ pub(super) fn run_on(
 }
 
 /// Applies the log and replaces it by an empty one.
+#[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
 fn apply(
     options: &PrepareOptions,
     log: &CopiedLog,
     cnf: &BackupMyCnf,
-    found: &Found,
+    keys: Option<&dyn KeySource>,
+    found: &mut Found,
     file_system: &FileSystem,
     storage: &dyn Storage,
     report: &Report,
 ) -> anyhow::Result<()> {
     let dir = options.target_dir.as_path();
-    let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
-    let plan = Plan::of(dir)?;
-    let mut spaces = Spaces::discover(dir, &plan, cnf, keys.as_deref())?;
+    let mut plan = Plan::of(dir)?;
+    if log.rules_files() {
+        links::fetch(dir, &mut plan)?;
+    }
+    let mut spaces = Spaces::discover(dir, &plan, cnf, keys)?;
     let budget = Budget::new(options.use_memory);
     let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
     let extent = log.extent();
-    let reader = log.reader(keys.as_deref());
+    let reader = log.reader(keys);
     let records = Log::new(&reader, extent.checkpoint.lsn);
     let (index, scanned) = read_log(dir, log, records, extent, &spaces, budget, threads, report)?;
+    if let Some(target) = extent.target {
+        check_target(&scanned, target)?;
+        found.checkpoints.to_lsn = extent.checkpoint.lsn;
+        found.checkpoints.last_lsn = scanned.end;
+    }
     check_end(scanned.end, &found.checkpoints, extent.checkpoint)?;
+    if log.rules_files() {
+        spaces.follow(&scanned, &mut plan, report)?;
+    }
     spaces.resolve(dir, &scanned, records, report)?;
+    if log.rules_files() {
+        links::check(dir, &spaces)?;
+    }
     keys::check(dir, &spaces)?;
     // Whether it can be read: it is corrected at the end.
     aria::control::correct_last_log_number(dir)?;
 
+    if log.rules_files() {
+        archive::adopt(dir, cnf, found, storage)?;
+        links::make_missing(dir, &spaces, &scanned, storage)?;
+    }
     plan.execute(dir, storage, report)?;
     for space in spaces.iter() {
+        space.create(dir, storage)?;
         space.resize(dir, storage)?;
     }
     report.phase("Applying the redo log", index.record_bytes());
@@ -167,17 +198,35 @@ fn apply(
     log.replace(dir, &spaces, log_id, storage)
 }
 
-/// The checkpoints file of a finished backup.
-fn find_backup(dir: &Path) -> anyhow::Result<Found> {
+/// A finished backup.
+struct Backup {
+    /// Its checkpoints file; none: `BACKUP SERVER` made it, and no run came as far as to write one.
+    found: Option<Found>,
+    /// The log is still the archive of which this tells.
+    archive: Option<BackupCnf>,
+}
+
+fn find_backup(dir: &Path) -> anyhow::Result<Backup> {
     ensure!(dir.is_dir(), "Can't change dir to '{}': there is no such directory", dir.display());
     incomplete::refuse(dir)?;
-    Checkpoints::find(dir)?.with_context(|| {
-        format!(
+    let found = Checkpoints::find(dir)?;
+    let log = dir.join(log::LOG);
+    let has_log = log.try_exists().with_context(|| format!("look for {}", log.display()))?;
+    let archive = if has_log && found.is_some() { None } else { BackupCnf::find(dir)? };
+    if found.is_none() && archive.is_none() {
+        bail!(
             "cannot open {}/xtrabackup_checkpoints (nor mariadb_backup_checkpoints): the \
              directory is no backup, or the backup was not finished",
             dir.display()
-        )
-    })
+        );
+    }
+    ensure!(
+        archive.is_none() || !has_log,
+        "{} is beside {BACKUP_CNF}: BACKUP SERVER leaves no such file, and does not tell whether \
+         it or the archive (ib_*.log) is the redo log",
+        log.display()
+    );
+    Ok(Backup { found, archive })
 }
 
 /// Keeps a second prepare out until the result is dropped. Also finds out whether the directory
@@ -256,7 +305,9 @@ fn read_log(
     report.phase("Scanning the redo log", log.len());
     log.expect_sequential(true);
     let encryption_at = |id: SpaceId| spaces.get(id).map(Space::encryption_at);
-    let spill = || unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()));
+    let spill = || {
+        storage::unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()))
+    };
     let result = index::build(budget.index, threads, spill, |collector| {
         scan::scan(records, extent, &encryption_at, collector, report)
     });
@@ -273,18 +324,15 @@ fn read_log(
     Ok(result)
 }
 
-/// A file that vanishes with its descriptor.
-fn unnamed_file(dir: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
-        return Ok(File::from(file));
-    }
-    // Not every file system can do that.
-    let path = dir.join(".mariabackup_index.tmp");
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(file)
+/// An archive must reach its target.
+fn check_target(scanned: &scan::Scanned, target: Lsn) -> anyhow::Result<()> {
+    ensure!(
+        scanned.is_cut || scanned.end >= target,
+        "innodb_log_recovery_target={target} cannot be reached: the redo log ends at LSN {}. \
+         Nothing was changed",
+        scanned.end
+    );
+    Ok(())
 }
 
 /// The log must reach as far as the backup says.
@@ -332,11 +380,12 @@ fn write_binlog_position(
     Ok(())
 }
 
-/// Databases that were dropped while the backup ran.
+/// Databases that were dropped while the backup ran, folders out of which files were moved.
 fn remove_empty_folders(dir: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
         let entry = entry.with_context(|| format!("list {}", dir.display()))?;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty_folders(&entry.path())?;
             // Fails for all that are not empty.
             let _ = fs::remove_dir(entry.path());
         }

@@ -48,6 +48,8 @@ pub(super) struct Scanned {
     pub spaces: HashMap<SpaceId, SpaceFacts>,
     /// End of the last complete mini-transaction.
     pub end: Lsn,
+    /// Whether a mini-transaction follows that was left out, as it ends behind the target.
+    pub is_cut: bool,
 }
 
 /// Which part of the log is read.
@@ -58,8 +60,8 @@ pub(super) struct Extent {
     /// Whether the checkpoint tells its end LSN; if not (10.5 to 10.7), its `FILE_CHECKPOINT` is
     /// somewhere behind it.
     pub is_end_lsn_known: bool,
-    /// Nothing behind this LSN is read.
-    pub target: Lsn,
+    /// Mini-transactions that end behind this LSN are left out.
+    pub target: Option<Lsn>,
 }
 
 struct Scanner<'c> {
@@ -97,15 +99,15 @@ pub(super) fn scan(
         numbers: HashMap::new(),
         latest: None,
     };
-    let end = scanner.run(log, report)?;
+    let (end, is_cut) = scanner.run(log, report)?;
     if !scanner.is_confirmed {
         bail!(scanner.not_confirmed());
     }
-    Ok(Scanned { spaces: scanner.facts.into_iter().collect(), end })
+    Ok(Scanned { spaces: scanner.facts.into_iter().collect(), end, is_cut })
 }
 
 impl Scanner<'_> {
-    fn run(&mut self, log: Log<'_>, report: &Report) -> anyhow::Result<Lsn> {
+    fn run(&mut self, log: Log<'_>, report: &Report) -> anyhow::Result<(Lsn, bool)> {
         let Extent { checkpoint, is_end_lsn_known, target } = self.extent;
         let mut mtrs = log.mtrs()?;
         let mut end = checkpoint.lsn;
@@ -113,8 +115,8 @@ impl Scanner<'_> {
         // Whatever the reason, the log ends where there is no more; the caller compares that with
         // its metadata.
         while let Some(mtr) = mtrs.next()? {
-            if mtr.end() > target {
-                break;
+            if target.is_some_and(|target| mtr.end() > target) {
+                return Ok((end, true));
             }
             if is_end_lsn_known && !self.is_confirmed && mtr.start() >= checkpoint.end_lsn {
                 self.confirm(&mtr)?;
@@ -128,7 +130,7 @@ impl Scanner<'_> {
                 reported = end;
             }
         }
-        Ok(end)
+        Ok((end, false))
     }
 
     /// From the end LSN on, the checkpoint's own mini-transactions must follow.
@@ -204,12 +206,12 @@ impl Scanner<'_> {
         let bytes = mtr.run_bytes(run);
         let mtr_start = mtr.start();
         for record in redo::record::decode_run(bytes, lsn) {
-            let (space, name) = match record.context("read a file record")? {
+            let (space, name, is_deleted) = match record.context("read a file record")? {
                 Record::File(
                     FileRecord::Create { space, name } | FileRecord::Modify { space, name },
-                ) => (space, Some(name)),
-                Record::File(FileRecord::Rename { space, to, .. }) => (space, Some(to)),
-                Record::File(FileRecord::Delete { space, .. }) => (space, None),
+                ) => (space, name, false),
+                Record::File(FileRecord::Rename { space, to, .. }) => (space, to, false),
+                Record::File(FileRecord::Delete { space, name }) => (space, name, true),
                 Record::File(FileRecord::Checkpoint(lsn)) => {
                     let Extent { checkpoint, is_end_lsn_known, .. } = self.extent;
                     self.is_confirmed |= !is_end_lsn_known && lsn == checkpoint.lsn;
@@ -218,7 +220,7 @@ impl Scanner<'_> {
                 _ => continue,
             };
             let facts = self.facts(space);
-            facts.is_deleted = name.is_none();
+            facts.is_deleted = is_deleted;
             if facts.is_deleted {
                 facts.dropped_at = Some(mtr_start);
                 facts.size = None;
@@ -226,9 +228,7 @@ impl Scanner<'_> {
                 facts.trims.clear();
                 facts.page0.clear();
             }
-            if let Some(name) = name {
-                facts.name = Some((lsn, name.to_vec()));
-            }
+            facts.name = Some((lsn, name.to_vec()));
         }
         Ok(())
     }

@@ -18,12 +18,16 @@ use innodb::space::{EncryptionMetadata, SpaceHeader};
 use innodb::tablespace::SystemFiles;
 use innodb::{Lsn, PageNo, PageSize, SpaceFlags, SpaceId};
 
+use super::index::Entry;
 use super::markers::Plan;
 use super::page::{Log, State, frame_of};
 use super::scan::{Scanned, SpaceFacts};
 use super::storage::Storage;
+use crate::durable;
 use crate::metadata::BackupMyCnf;
 use crate::report::Report;
+
+mod follow;
 
 /// A tablespace of this many pages at least has a usable page 0.
 const SIZE_MIN: u32 = 4;
@@ -39,6 +43,8 @@ pub(super) struct DataFile {
     pub current: PathBuf,
     /// Bytes.
     len: u64,
+    /// It is not there yet.
+    pub is_new: bool,
 }
 
 /// What a tablespace is for; some rules differ.
@@ -164,7 +170,7 @@ impl Space {
         };
         let path = dir.join(&file.current);
         let size = self.flags.page_size();
-        let mut page0 = read_page0(&path, size)?;
+        let mut page0 = if file.is_new { Vec::new() } else { read_page0(&path, size)? };
         page0.resize(size.physical(), 0);
         let (frame, mut runs) = (frame_of(self.flags), log.runs()?);
         let context = || format!("Unable to apply log to page 0 of {}", path.display());
@@ -184,6 +190,23 @@ impl Space {
         self.context_after = self.context.with_encryption(after);
         self.context = self.context.with_encryption(used.or(before).or(after));
         self.is_encrypted |= used.is_some();
+        Ok(())
+    }
+
+    /// Makes the file that is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports.
+    pub(super) fn create(&self, dir: &Path, storage: &dyn Storage) -> anyhow::Result<()> {
+        for file in self.files.iter().filter(|file| file.is_new) {
+            let path = dir.join(&file.path);
+            let folder = path.parent().unwrap_or(dir);
+            durable::create_dir_all(folder)
+                .with_context(|| format!("create {}", folder.display()))?;
+            storage.create(&path).with_context(|| format!("create {}", path.display()))?;
+            storage.sync_dir(folder).with_context(|| format!("sync {}", folder.display()))?;
+        }
         Ok(())
     }
 
@@ -240,6 +263,8 @@ pub(super) struct Spaces<'k> {
     algorithm: ChecksumAlgorithm,
     keys: Option<&'k dyn KeySource>,
     encrypts_by_default: bool,
+    /// Files are made, renamed and removed as the log says.
+    follows_log: bool,
 }
 
 impl<'k> Spaces<'k> {
@@ -269,6 +294,7 @@ impl<'k> Spaces<'k> {
             algorithm,
             keys,
             encrypts_by_default,
+            follows_log: false,
         };
         spaces.add_system(dir, &cnf.data_file_path)?;
         for n in 1..=127 {
@@ -310,7 +336,7 @@ impl<'k> Spaces<'k> {
             let path = PathBuf::from(file.name());
             let at = dir.join(&path);
             let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
-            files.push(DataFile { current: path.clone(), path, len });
+            files.push(DataFile { current: path.clone(), path, len, is_new: false });
         }
         for (file, spec) in files.iter_mut().zip(spec.files()).rev().skip(1) {
             ensure!(
@@ -341,7 +367,8 @@ impl<'k> Spaces<'k> {
         let at = dir.join(current);
         let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
         let page0 = read_page0(&at, self.page_size)?;
-        let file = DataFile { path: path.to_owned(), current: current.to_owned(), len };
+        let (path, current) = (path.to_owned(), current.to_owned());
+        let file = DataFile { path, current, len, is_new: false };
         match self.check_page0(&page0) {
             Ok(header) if header.space_id() != SpaceId::SYSTEM => {
                 self.insert(kind, vec![file], &header)
@@ -475,6 +502,9 @@ impl<'k> Spaces<'k> {
                  of the backup"
             );
         };
+        if self.follows_log {
+            return self.make(path, id, facts, owners, log, report);
+        }
         let name = path.display().to_string();
         if !name.contains("/#sql") {
             report.say(format_args!(
@@ -496,16 +526,30 @@ impl<'k> Spaces<'k> {
     ) -> anyhow::Result<()> {
         let Some(unusable) = self.unusable.get(position) else { return Ok(()) };
         let path = unusable.file.path.display();
-        let Some(first) = facts.page0.first() else {
+        if facts.page0.is_empty() {
             report.say(format_args!(
                 "Warning: {path} is unusable ({}); the log does not change its page 0, so the file \
                  is ignored.",
                 unusable.why
             ));
             return Ok(());
-        };
+        }
         let cannot = || format!("Cannot apply log to {path} of corrupted file ({})", unusable.why);
-        ensure!(first.is_init(), cannot());
+        let header = self.page0_of_log(id, facts, log, &cannot)?;
+        report.detail(format_args!("{path} is rebuilt from the redo log"));
+        let unusable = self.unusable.swap_remove(position);
+        self.insert(unusable.kind, vec![unusable.file], &header)
+    }
+
+    /// Page 0 of a tablespace as the log builds it. `cannot`: what to say if it does not.
+    fn page0_of_log(
+        &self,
+        id: SpaceId,
+        facts: &SpaceFacts,
+        log: Log<'_>,
+        cannot: &dyn Fn() -> String,
+    ) -> anyhow::Result<SpaceHeader> {
+        ensure!(facts.page0.first().is_some_and(Entry::is_init), cannot());
         let default = SpaceFlags::full_crc32(self.page_size).raw();
         let flags = SpaceFlags::parse(facts.flags.unwrap_or(default)).with_context(cannot)?;
         let mut image = vec![0; flags.page_size().physical()];
@@ -521,9 +565,7 @@ impl<'k> Spaces<'k> {
             cannot()
         );
         ensure!(header.space_id() == id && header.size() >= SIZE_MIN, cannot());
-        report.detail(format_args!("{path} is rebuilt from the redo log"));
-        let unusable = self.unusable.swap_remove(position);
-        self.insert(unusable.kind, vec![unusable.file], &header)
+        Ok(header)
     }
 
     /// A file without a page 0 is fine if the log names it: its table was just being created.
@@ -560,7 +602,7 @@ fn owners(scanned: &Scanned) -> HashMap<PathBuf, SpaceId> {
 }
 
 /// `db/table.ibd` of the name that the server used, which may begin with any folder.
-fn path_in_backup(name: &[u8]) -> PathBuf {
+pub(super) fn path_in_backup(name: &[u8]) -> PathBuf {
     let mut parts = name.rsplitn(3, |&b| b == b'/');
     let (file, folder) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let part = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));

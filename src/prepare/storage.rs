@@ -27,6 +27,8 @@ pub(super) trait Storage: Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Creates an empty file.
+    fn create(&self, path: &Path) -> io::Result<()>;
     /// Gives a file new contents, durably, by rename.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Makes the names in a folder durable.
@@ -80,6 +82,10 @@ impl Storage for Disk {
         fs::remove_file(path)
     }
 
+    fn create(&self, path: &Path) -> io::Result<()> {
+        durable::create_exclusive(path, durable::file_mode()).map(drop)
+    }
+
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         durable::write_atomically(path, bytes)
     }
@@ -97,6 +103,24 @@ impl Storage for Disk {
             file_system.sync()
         }
     }
+}
+
+/// A file in `dir` that vanishes with its descriptor.
+///
+/// # Errors
+///
+/// What creating it reports.
+pub(super) fn unnamed_file(dir: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(File::from(file));
+    }
+    // Not every file system can do that.
+    let path = dir.join(".mariabackup_index.tmp");
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// More files than this are not synced one by one.

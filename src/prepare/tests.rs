@@ -15,6 +15,8 @@ use crate::keys_source::KeyOptions;
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
+mod archived;
+
 const BACKUP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/prepare/10.11.19");
 /// With a log of blocks, encrypted like some of the pages.
 const ENCRYPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/prepare/10.5.23");
@@ -201,6 +203,11 @@ impl Storage for Faulty {
         fs::remove_file(path)
     }
 
+    fn create(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        File::create_new(path).map(drop)
+    }
+
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.step()?;
         let temporary = path.with_extension("replace");
@@ -230,7 +237,7 @@ fn the_result_is_that_of_the_reference() {
 
 #[test]
 fn a_killed_run_can_be_repeated() {
-    assert_repeatable(BACKUP, &expected(BACKUP), 9);
+    assert_repeatable(&backup, &expected(BACKUP), 9);
 }
 
 #[test]
@@ -243,19 +250,19 @@ fn a_killed_run_on_encrypted_files_can_be_repeated() {
         text.lines().filter(|line| !line.ends_with("t/p.ibd")).map(str::to_owned).collect()
     };
     assert_eq!(others(&found), others(&expected(ENCRYPTED)));
-    assert_repeatable(ENCRYPTED, &found, 29);
+    assert_repeatable(&|| backup_of(ENCRYPTED), &found, 29);
 }
 
 /// Kills runs after their first steps, after their last ones, and every so many steps in between.
-fn assert_repeatable(stored: &str, expected: &str, every: usize) {
+fn assert_repeatable(backup: &dyn Fn() -> tempfile::TempDir, expected: &str, every: usize) {
     let whole = Faulty::after(1 << 40);
-    prepare(backup_of(stored).path(), &whole).unwrap();
+    prepare(backup().path(), &whole).unwrap();
     let steps = whole.steps.into_inner();
     assert!(steps > 60, "{steps}");
     // The first steps are the renames, the last ones the change of state.
     let points = (0..40).chain((40..steps).step_by(every)).chain(steps.saturating_sub(20)..steps);
     for point in points {
-        let dir = backup_of(stored);
+        let dir = backup();
         let faulty = Faulty::after(point);
         prepare(dir.path(), &faulty).unwrap_err();
         if point % 2 == 0 {
@@ -274,7 +281,11 @@ fn assert_repeatable(stored: &str, expected: &str, every: usize) {
 /// What is not right is found before anything is written.
 #[track_caller]
 fn assert_refused(damage: impl FnOnce(&Path), message: &str) {
-    let dir = backup();
+    assert_refused_of(&backup(), damage, message);
+}
+
+#[track_caller]
+fn assert_refused_of(dir: &tempfile::TempDir, damage: impl FnOnce(&Path), message: &str) {
     damage(dir.path());
     let before = contents(dir.path());
     let error = format!("{:#}", prepare(dir.path(), &Faulty::after(1 << 40)).unwrap_err());

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use innodb::datadir::{DataFilePath, is_undo_file_name, read_isl};
 
 use crate::durable::name_ends_with;
+use crate::metadata::backup_cnf::{BACKUP_CNF, BACKUP_PREPARE_CNF};
 use crate::metadata::{BACKUP_MY_CNF, BackupMyCnf, MetadataNames};
 use crate::options::{RestoreMode, RestoreOptions};
 
@@ -163,7 +164,7 @@ impl<'a> Planner<'a> {
             let rank = if index == 0 { Rank::First } else { Rank::System };
             return Ok(Some((target.clone(), rank)));
         }
-        if self.stays(name)? {
+        if self.stays(name)? || [BACKUP_CNF, BACKUP_PREPARE_CNF].contains(&text) {
             return Ok(None);
         }
         let dump = self.options.innodb_buffer_pool_filename.as_deref();

@@ -157,6 +157,27 @@ fn copies_what_the_server_needs_and_leaves_the_backup() {
 }
 
 #[test]
+fn files_of_backup_server_stay_in_the_backup() {
+    let case = Case::new();
+    for name in ["backup.cnf", "backup-prepare.cnf"] {
+        case.write(&format!("backup/{name}"), "[server]\n");
+    }
+    case.run().unwrap();
+    assert_eq!(names(&case.path("data")), RESTORED);
+}
+
+#[test]
+fn what_backup_server_leaves_must_be_prepared() {
+    let mut case = Case::new();
+    fs::remove_file(case.path("backup/xtrabackup_checkpoints")).unwrap();
+    case.write("backup/backup.cnf", "[server]\n");
+    for force in [false, true] {
+        case.options.force_unprepared = force;
+        case.refused("made by BACKUP SERVER, is not prepared; run --prepare first");
+    }
+}
+
+#[test]
 fn moves_all_but_the_metadata() {
     let mut case = Case::new();
     case.options.mode = RestoreMode::Move;
