@@ -5,6 +5,7 @@
 
 use innodb::Lsn;
 
+use crate::archive::ArchiveFile;
 use crate::blocks::{self, BlockHeader, BlockSlot};
 use crate::encryption::Encryption;
 use crate::format::Format;
@@ -59,6 +60,18 @@ impl LogFile {
             }
         };
         Ok(Self { kind, file_len })
+    }
+
+    /// The log whose oldest file is `first` of an archive, as if it were one file that never ends:
+    /// what [`Self::place`] tells is in the file that holds the LSN, and counts from `first`.
+    pub fn of_archive(
+        first: ArchiveFile,
+        checkpoint: Checkpoint,
+        encryption: Option<Encryption>,
+    ) -> Self {
+        let header = LogHeader::of_archive(first.first_lsn, encryption);
+        let kind = Kind::Ring { header, ring: Ring::archive(first.first_lsn), checkpoint };
+        Self { kind, file_len: first.len }
     }
 
     /// The format.

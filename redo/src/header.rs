@@ -243,6 +243,12 @@ impl LogHeader {
         Ok(Self { first_lsn, creator, format, encryption })
     }
 
+    /// That of an archive; its files have no such header.
+    pub(crate) fn of_archive(first_lsn: Lsn, encryption: Option<Encryption>) -> Self {
+        let format = if encryption.is_some() { Format::EncryptedRing } else { Format::Ring };
+        Self { first_lsn, creator: String::new(), format, encryption }
+    }
+
     pub(crate) fn format(&self) -> Format {
         self.format
     }

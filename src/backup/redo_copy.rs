@@ -10,11 +10,14 @@
 //! [`RedoCopier::pause`], [`RedoCopier::checkpoint`] and the reading of the end LSN,
 //! [`RedoCopier::set_limit`], [`RedoCopier::resume`], [`RedoCopier::drain`].
 
+#[cfg(test)]
+mod archive_tests;
 mod error;
 mod follow;
 #[cfg(test)]
 mod format_tests;
 mod framing;
+mod live_archive;
 mod live_log;
 mod shared;
 #[cfg(test)]
@@ -114,12 +117,14 @@ pub struct CopiedLog {
 pub struct RedoCopier<W> {
     shared: Arc<Shared>,
     path: PathBuf,
+    keys: Option<Arc<dyn KeySource>>,
     checkpoint: Checkpoint,
     thread: Option<JoinHandle<Option<W>>>,
 }
 
 impl<W: Write + Send + 'static> RedoCopier<W> {
-    /// Starts to copy the log at `path` (`ib_logfile0`) to `out`, from its newest checkpoint on.
+    /// Starts to copy the log at `path` (`ib_logfile0`), or the archive in its folder (`ib_*.log`,
+    /// 13), to `out`, from its newest checkpoint on.
     /// The header is written at once, naming `creator` (`Backup ` and a version). `keys` are those
     /// of the server, for encrypted logs.
     ///
@@ -132,9 +137,9 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
         keys: Option<Arc<dyn KeySource>>,
         mut out: W,
     ) -> Result<(Self, Receiver<FileEvent>), RedoCopyError> {
-        let log = LiveLog::open(path)?;
+        let log = LiveLog::open(path, keys.clone())?;
         let checkpoint = log.header().checkpoint();
-        let framing = Framing::of(log.header(), keys)?;
+        let framing = Framing::of(log.header(), keys.clone())?;
         out.write_all(&log.header().copied_header(creator))
             .map_err(|error| RedoCopyError::Write(Arc::new(error)))?;
         let capacity = log.header().capacity();
@@ -143,6 +148,7 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
         let follower = Follower {
             log,
             path: path.to_owned(),
+            keys: keys.clone(),
             shared: Arc::clone(&shared),
             out,
             events,
@@ -159,7 +165,7 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
             .spawn(move || run(follower))
             .map_err(|error| RedoCopyError::Thread(Arc::new(error)))?;
         let path = path.to_owned();
-        Ok((Self { shared, path, checkpoint, thread: Some(thread) }, receiver))
+        Ok((Self { shared, path, keys, checkpoint, thread: Some(thread) }, receiver))
     }
 
     /// The checkpoint at which the copy begins.
@@ -193,7 +199,7 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
     pub fn checkpoint(&self) -> Result<Checkpoint, RedoCopyError> {
         self.shared.position()?;
         // Opened anew: the server may have replaced the file.
-        LiveLog::open(&self.path)?.checkpoint()
+        LiveLog::open(&self.path, self.keys.clone())?.checkpoint()
     }
 
     /// Notes that the server's log has grown to `lsn`, for [`RedoCopier::lag`] and for messages.

@@ -102,6 +102,15 @@ pub enum RedoCopyError {
         /// First LSN of the new log.
         first_lsn: Lsn,
     },
+    /// Files of an archive were removed before they were copied.
+    #[error(
+        "the log is complete only to LSN {position}: the file of the archived redo log (ib_*.log) \
+         that follows was removed before it was copied"
+    )]
+    Removed {
+        /// End of the copy.
+        position: Lsn,
+    },
     /// The log file changed its size without being replaced, which no server does.
     #[error("the size of {} changed", path.display())]
     SizeChanged {
@@ -156,6 +165,10 @@ impl RedoCopyError {
             Self::Overrun { .. } => Some(
                 "a larger innodb_log_file_size lets the copy fall further behind; a faster \
                  destination or a time with fewer writes helps as well",
+            ),
+            Self::Removed { .. } => Some(
+                "leave the files of the archived redo log (ib_*.log) where they are until the \
+                 backup is done, then take it again",
             ),
             Self::NotReached { .. } => Some(
                 "check that the directory of the redo log is that of the server that was asked, \

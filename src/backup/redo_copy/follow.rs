@@ -22,6 +22,9 @@
 //!
 //! Each time, the knowledge is older than the read whose bytes are taken.
 //!
+//! Files of an archive (13) are like the first lap of a ring, with zeros where the other lap would
+//! be; what is in them stays until it is removed, so only a file that is missing is an overrun.
+//!
 //! All this is about logs of 10.8 and later. In those of blocks, number and checksum of a block
 //! tell stale ones and half written ones; only the last block is written again, so it is held back.
 
@@ -33,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use innodb::encrypted::KeySource;
 use redo::blocks::{BLOCK_LEN, BlocksEnd};
 use redo::header::Checkpoint;
 use redo::mtr::{Mtr, Run, RunKind, Stored, Unfinished};
@@ -69,6 +73,7 @@ const REPLACED_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Follower<W> {
     pub(super) log: LiveLog,
     pub(super) path: PathBuf,
+    pub(super) keys: Option<Arc<dyn KeySource>>,
     pub(super) shared: Arc<Shared>,
     pub(super) out: W,
     pub(super) events: Sender<FileEvent>,
@@ -109,6 +114,7 @@ pub(super) struct Stall {
 #[derive(Clone, Copy)]
 enum Suspicion {
     Replaced,
+    Gap,
     Overrun(Checkpoint),
 }
 
@@ -291,6 +297,9 @@ impl<W: Write> Follower<W> {
                 }
                 result => return result,
             },
+            Some(Suspicion::Gap) => {
+                return Err(RedoCopyError::Removed { position: self.position });
+            }
             Some(Suspicion::Overrun(checkpoint)) => {
                 return Err(self.shared.overrun(self.position, checkpoint.end_lsn));
             }
@@ -319,8 +328,14 @@ impl<W: Write> Follower<W> {
         if self.log.at_path()? == AtPath::Other {
             return Ok(Some(Suspicion::Replaced));
         }
+        if self.log.has_gap(self.position)? {
+            return Ok(Some(Suspicion::Gap));
+        }
         let checkpoint = self.log.checkpoint()?;
         self.proven = self.proven.max(checkpoint.end_lsn);
+        if !self.log.is_reused() {
+            return Ok(None);
+        }
         // Whatever is before the checkpoint is durable in the file, unless its place has been
         // reused; whatever is before its end LSN was written.
         let lap = self.log.header().capacity();
@@ -331,7 +346,7 @@ impl<W: Write> Follower<W> {
 
     /// Goes on in the file that replaced the log; the old one has been read to its end.
     fn switch(&mut self) -> Result<(), RedoCopyError> {
-        let log = LiveLog::open(&self.path)?;
+        let log = LiveLog::open(&self.path, self.keys.clone())?;
         // Servers with logs of blocks replace them at a start alone.
         let first_lsn = log.header().ring().map_or(log.header().checkpoint().lsn, Ring::first_lsn);
         if self.position < first_lsn {

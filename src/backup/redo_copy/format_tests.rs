@@ -18,7 +18,7 @@ const CREATOR: &str = "Backup 10.11.19";
 const LONG: Duration = Duration::from_secs(20);
 
 /// The start of a log file of 4 MiB, and how it is encrypted.
-const LOGS: [(&[u8], Option<CipherMode>); 6] = [
+pub(super) const LOGS: [(&[u8], Option<CipherMode>); 6] = [
     (include_bytes!("../../../redo/testdata/10.5/ib_logfile0.head"), None),
     (include_bytes!("../../../redo/testdata/10.5/backup-log-cbc"), Some(CipherMode::Cbc)),
     (include_bytes!("../../../redo/testdata/10.5/backup-log-ctr"), Some(CipherMode::Ctr)),
@@ -27,12 +27,12 @@ const LOGS: [(&[u8], Option<CipherMode>); 6] = [
     (include_bytes!("../../../redo/testdata/10.11/backup-log-ctr"), Some(CipherMode::Ctr)),
 ];
 
-fn keys(mode: CipherMode) -> Arc<dyn KeySource> {
+pub(super) fn keys(mode: CipherMode) -> Arc<dyn KeySource> {
     Arc::new(TestKeys::new(mode))
 }
 
 /// End and records of each mini-transaction from the checkpoint on.
-fn mtrs(bytes: &[u8], mode: Option<CipherMode>) -> Vec<(Lsn, String)> {
+pub(super) fn mtrs(bytes: &[u8], mode: Option<CipherMode>) -> Vec<(Lsn, String)> {
     let keys = mode.map(keys);
     let log = LogFile::parse(bytes, bytes.len() as u64).unwrap();
     let reader = Reader::new(bytes, &log, keys.as_deref());

@@ -18,7 +18,7 @@ const SHORT: Duration = Duration::from_millis(30);
 const CREATOR: &str = "Backup 10.11.19";
 
 /// Writes a log: mini-transactions in a ring, each followed by a terminator.
-struct Server {
+pub(super) struct Server {
     dir: TempDir,
     file: File,
     ring: Ring,
@@ -43,12 +43,12 @@ fn create(path: &Path, first_lsn: Lsn, capacity: u64) -> (File, Ring) {
 }
 
 /// The stored form of one mini-transaction, all but the sequence byte right.
-fn mtr(records: &[u8]) -> Vec<u8> {
+pub(super) fn mtr(records: &[u8]) -> Vec<u8> {
     [records, &[1], &crc32c::crc32c(records).to_be_bytes()].concat()
 }
 
 /// A WRITE of `len` bytes, most of which look like terminators.
-fn write_record(len: usize, seed: usize) -> Vec<u8> {
+pub(super) fn write_record(len: usize, seed: usize) -> Vec<u8> {
     let payload = [&[5, 3, 46][..], &vec![u8::try_from(seed % 5).unwrap(); len]].concat();
     // The length counts its own bytes: 1 to 3.
     let mut record = if payload.len() > 16_524 {
@@ -153,13 +153,13 @@ impl Write for Sink {
 }
 
 /// Waits for what the server has written.
-fn reached<W: Write + Send + 'static>(copier: &RedoCopier<W>, lsn: Lsn) {
+pub(super) fn reached<W: Write + Send + 'static>(copier: &RedoCopier<W>, lsn: Lsn) {
     copier.note_flushed(lsn);
     assert!(copier.wait_for(lsn, LONG).unwrap(), "stuck at {:?}", copier.position());
 }
 
 /// The error that ends a copy, however it is noticed.
-fn failure<W: Write + Send + 'static>(copier: &RedoCopier<W>) -> RedoCopyError {
+pub(super) fn failure<W: Write + Send + 'static>(copier: &RedoCopier<W>) -> RedoCopyError {
     let started = Instant::now();
     let error = copier.wait_for(Lsn(u64::MAX), LONG).unwrap_err();
     assert!(started.elapsed() < LONG);
