@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use rustix::fs::{CWD, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
@@ -97,6 +98,25 @@ pub fn create_dir_all(path: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(created)
+}
+
+/// Creates a file in folder `dir` that vanishes with its descriptor.
+///
+/// # Errors
+///
+/// What creating reports.
+pub fn unnamed_file(dir: &Path) -> io::Result<File> {
+    use rustix::fs::Mode;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(File::from(file));
+    }
+    // Not every file system can do that.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let path = dir.join(format!(".mariabackup_{}_{}.tmp", std::process::id(), now.as_nanos()));
+    let file = create_exclusive(&path, 0o600)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// Gives `path` the contents `bytes`, durably: at any time, also after a power loss, it holds

@@ -40,8 +40,12 @@ pub struct BackupOptions {
     pub tool_name: String,
     /// The command line without passwords, for the info file.
     pub tool_command: String,
-    /// Where the backup goes.
+    /// Whether the backup goes to a directory.
+    pub output: Output,
+    /// The directory.
     pub target_dir: PathBuf,
+    /// `--extra-lsndir`: where the checkpoints file and the info file are written, too.
+    pub extra_lsndir: Option<PathBuf>,
     /// How to reach the server.
     pub connection: ConnectOptions,
     /// `--datadir`; only compared with the server's, which wins.
@@ -68,6 +72,15 @@ pub struct BackupOptions {
     pub verbose: bool,
 }
 
+/// Where a backup goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// To the target directory.
+    Directory,
+    /// To standard output: `--stream`.
+    Stream,
+}
+
 /// What to do about queries that run for long before `FLUSH TABLES WITH READ LOCK`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongQueries {
@@ -91,6 +104,8 @@ pub struct PrepareOptions {
     pub target_dir: PathBuf,
     /// Threads; absent: as many as there are processors.
     pub parallel: Option<NonZeroUsize>,
+    /// `--extra-lsndir`: where the checkpoints file is written, too.
+    pub extra_lsndir: Option<PathBuf>,
     /// Bytes of memory to use; absent: chosen from free memory and log size.
     pub use_memory: Option<u64>,
     /// Variables of the key management.

@@ -20,7 +20,7 @@ use signal_hook::low_level;
 use super::target;
 use crate::hint::{self, WithHint};
 use crate::metadata::incomplete::{self, IncompleteMark};
-use crate::options::BackupOptions;
+use crate::options::{BackupOptions, Output};
 use crate::report::Report;
 
 /// Signals that end a backup.
@@ -44,7 +44,8 @@ pub struct Attempt {
 
 struct Shared {
     state: AtomicU8,
-    mark: IncompleteMark,
+    /// A stream has none: it just ends, without the files that come last.
+    mark: Option<IncompleteMark>,
 }
 
 /// The checkpoint of `MyRocks` that stays on the server if the backup ends now.
@@ -77,7 +78,7 @@ impl Leftover {
 }
 
 impl Attempt {
-    /// Marks the target as incomplete; from here on signals end the backup in order. Those that
+    /// Marks the target directory as incomplete, if there is one; from here on signals end the backup in order. Those that
     /// were ignored, as by `nohup`, still are.
     ///
     /// # Errors
@@ -90,13 +91,16 @@ impl Attempt {
     ) -> anyhow::Result<Self> {
         let dir = &options.target_dir;
         let command = format!("{} {}", options.tool_name, options.tool_command);
-        let mark = IncompleteMark::place(dir, started, &command)
-            .with_context(|| {
-                let dir = dir.display();
-                format!("mark {dir} as an incomplete backup by the file {}", incomplete::NAME)
-            })
-            .hint_if_full(target::NO_SPACE)
-            .hint("the target directory must be writable, and no other backup may use it")?;
+        let place = || {
+            IncompleteMark::place(dir, started, &command)
+                .with_context(|| {
+                    let dir = dir.display();
+                    format!("mark {dir} as an incomplete backup by the file {}", incomplete::NAME)
+                })
+                .hint_if_full(target::NO_SPACE)
+                .hint("the target directory must be writable, and no other backup may use it")
+        };
+        let mark = (options.output == Output::Directory).then(place).transpose()?;
         let shared = Arc::new(Shared { state: AtomicU8::new(RUNNING), mark });
         let ignored = ignored_signals();
         let wanted = SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
@@ -137,7 +141,7 @@ impl Attempt {
                 thread::park();
             }
         }
-        let mark = &self.shared.mark;
+        let Some(mark) = &self.shared.mark else { return result };
         let result = result.and_then(|()| mark.remove().context("remove the incomplete mark"));
         if let Err(error) = &result {
             let (reason, _) = hint::describe(error);
@@ -177,7 +181,9 @@ impl Shared {
         };
         let shared = Arc::clone(self);
         let note = move || {
-            let _ = shared.mark.add_reason(&format!("{reason}{left}"));
+            if let Some(mark) = &shared.mark {
+                let _ = mark.add_reason(&format!("{reason}{left}"));
+            }
             let _ = done.send(());
         };
         // Without threads the process just ends.

@@ -174,6 +174,7 @@ impl<'a> OtherEngines<'a> {
         }
         let keep = |target: &Path| empty.contains(target) || self.aria.has(target);
         self.files.reconcile(&now, keep, Writers::Blocked)?;
+        self.files.definitions().refuse_unknown_engines(self.facts)?;
         // Never copied before: only the lock makes them stand still.
         self.files.copy_all(&plan.mapped, Writers::Blocked)?;
         self.copy_files_of_connect(plan)?;

@@ -38,9 +38,9 @@ use super::target;
 use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks;
-use crate::options::BackupOptions;
+use crate::options::{BackupOptions, Output};
 use crate::report::Report;
-use crate::sink::{LocalDir, Sink};
+use crate::sink::Sink;
 
 /// How long the copied log may stand still before an LSN that the server has already written.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
@@ -74,11 +74,11 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     }
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
-    let result = back_up(options, report, &facts, keys, &sink, session, &attempt);
-    let dir = options.target_dir.display();
+    let result = back_up(options, report, &facts, keys, &*sink, session, &attempt);
+    let place = target::place(options);
     attempt
         .end(result)
-        .with_context(|| format!("the backup in {dir} is not complete"))
+        .with_context(|| format!("the backup {place} is not complete"))
         .hint_if_full(target::NO_SPACE)
 }
 
@@ -87,7 +87,7 @@ fn back_up(
     report: &Report,
     facts: &ServerFacts,
     keys: Option<Arc<dyn KeySource>>,
-    sink: &LocalDir,
+    sink: &dyn Sink,
     mut session: Session,
     attempt: &Attempt,
 ) -> anyhow::Result<()> {
@@ -119,14 +119,18 @@ fn back_up(
             engines.create_databases(&plan)?;
             let mut copied = work.copy_tablespaces(&plan)?;
             hooks::reach("after-tablespaces");
-            engines.copy_online(&plan)?;
+            if work.can_replace() {
+                engines.copy_online(&plan)?;
+            }
             work.catch_up(&mut session)?;
             copied = work.copy_new_tables(&plan, &logged, copied)?;
 
             work.catch_up(&mut session)?;
             let stage = stages.flush(stage, &work.log, &mut session)?;
             hooks::reach("in-flush");
-            engines.copy_idle(&mut session, &plan)?;
+            if work.can_replace() {
+                engines.copy_idle(&mut session, &plan)?;
+            }
             Ok((stage, copied))
         })?;
         hooks::reach("before-block-ddl");
@@ -163,7 +167,7 @@ struct Backup<'a> {
     facts: &'a ServerFacts,
     /// If it has any.
     keys: Option<Arc<dyn KeySource>>,
-    sink: &'a LocalDir,
+    sink: &'a dyn Sink,
     log: LogCopy,
     /// They tell at once when a lock is lost.
     locks: Vec<LockMonitor>,
@@ -186,6 +190,12 @@ impl Backup<'_> {
     fn check(&self) -> anyhow::Result<()> {
         self.log.check()?;
         Ok(stages::check(&self.locks)?)
+    }
+
+    /// Whether a file that was copied can be copied again. The mbstream of 10.5 cannot read such a
+    /// stream; files that may change are then left until they do not.
+    fn can_replace(&self) -> bool {
+        self.options.output == Output::Directory || self.facts.version.series() >= (10, 6)
     }
 
     /// Does `work`, up to the lock that blocks DDL, while another thread watches the server's logs.

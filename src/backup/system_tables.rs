@@ -148,7 +148,7 @@ impl ChangingFile {
         };
         let identity =
             source.identity().with_context(|| format!("stat {}", file.path.display()))?;
-        let out = sink::create_or_replace(sink, &file.target)
+        let out = sink::create_or_replace_urgent(sink, &file.target)
             .with_context(|| format!("create {} in the backup", file.target.display()))?;
         Ok(Some(Self {
             path: file.path.clone(),

@@ -14,14 +14,16 @@ use mdl::facts::ServerFacts;
 use mdl::position::BinlogPosition;
 use mdl::session::Session;
 
+use crate::durable;
 use crate::hint::WithHint;
 use crate::hooks;
 use crate::keys_source;
 use crate::metadata::incomplete;
 use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames, Plugins};
-use crate::options::BackupOptions;
+use crate::options::{BackupOptions, Output};
 use crate::report::Report;
-use crate::sink::{LocalDir, Sink};
+use crate::sink::{LocalDir, Sink, Stream};
+use crate::stdio;
 
 /// What to do about a full disk.
 pub const NO_SPACE: &str = "make space on the file system of --target-dir or choose another one, \
@@ -112,13 +114,36 @@ fn same_dir(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Creates or takes the target directory.
+/// Where the backup goes, for messages.
+pub fn place(options: &BackupOptions) -> String {
+    if options.output == Output::Stream {
+        "to standard output".to_owned()
+    } else {
+        format!("in {}", options.target_dir.display())
+    }
+}
+
+/// Creates or takes the target directory, or standard output.
 ///
 /// # Errors
 ///
 /// The target holds a backup or data already, lies in the server's data directory, cannot be
-/// created or written.
-pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<LocalDir> {
+/// created or written; standard output is a terminal.
+pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<Box<dyn Sink>> {
+    if let Some(dir) = &options.extra_lsndir {
+        durable::create_dir_all(dir)
+            .with_context(|| format!("create the directory {} of --extra-lsndir", dir.display()))?;
+    }
+    if options.output == Output::Stream {
+        let output = stdio::output()
+            .context("open standard output")
+            .hint("redirect it to a file or to a pipe: --stream writes the backup there")?;
+        return Ok(Box::new(Stream::new(output, &options.tmpdir)));
+    }
+    Ok(Box::new(open_dir(options, facts)?))
+}
+
+fn open_dir(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<LocalDir> {
     let target = &options.target_dir;
     incomplete::refuse(target)?;
     for name in TAKEN {
@@ -179,12 +204,13 @@ impl Metadata<'_> {
     /// Any failure to write or sync.
     pub fn write(
         &self,
-        sink: &LocalDir,
+        sink: &dyn Sink,
         session: &mut Session,
         report: &Report,
     ) -> anyhow::Result<()> {
         let version = &self.facts.version;
         let names = MetadataNames::for_version(version.major, version.minor);
+        let place = place(self.options);
         let target = self.options.target_dir.display();
         report.say(format_args!("Backup created in directory '{target}/'"));
         hooks::reach("before-metadata");
@@ -213,12 +239,16 @@ impl Metadata<'_> {
             to_lsn: self.checkpoint,
             partial: false,
             incremental: false,
-            format: "file",
+            format: match self.options.output {
+                Output::Directory => "file",
+                Output::Stream if version.series() < (10, 6) => "xbstream",
+                Output::Stream => "mbstream",
+            },
             compressed: false,
         };
-        write(sink, names.info, &info.render())?;
+        self.write_for_scripts(sink, names.info, &info.render())?;
         report.say("Syncing the backup to stable storage");
-        sink.sync().with_context(|| format!("sync the backup in {target}"))?;
+        sink.sync().with_context(|| format!("sync the backup {place}"))?;
         hooks::reach("before-checkpoints");
         let checkpoints = Checkpoints {
             backup_type: BackupType::FullBackuped,
@@ -227,8 +257,17 @@ impl Metadata<'_> {
             last_lsn: self.end,
             recover_binlog_info: (version.series() >= (10, 6)).then_some(false),
         };
-        write(sink, names.checkpoints, &checkpoints.render())?;
-        sink.sync().with_context(|| format!("sync the backup in {target}"))
+        self.write_for_scripts(sink, names.checkpoints, &checkpoints.render())?;
+        sink.sync().with_context(|| format!("sync the backup {place}"))
+    }
+
+    /// Writes a file to the backup, and to the directory of `--extra-lsndir`.
+    fn write_for_scripts(&self, sink: &dyn Sink, name: &str, text: &str) -> anyhow::Result<()> {
+        write(sink, name, text)?;
+        let Some(dir) = &self.options.extra_lsndir else { return Ok(()) };
+        let path = dir.join(name);
+        let written = durable::write_atomically(&path, text.as_bytes());
+        written.with_context(|| format!("write {}", path.display()))
     }
 
     fn my_cnf(&self) -> anyhow::Result<BackupMyCnf> {

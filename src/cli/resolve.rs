@@ -17,7 +17,7 @@ use super::value::{self, Value};
 use super::{Action, Parser, help, secret};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, Command, LongQueries, PrepareOptions, RestoreMode, RestoreOptions,
+    BackupOptions, Command, LongQueries, Output, PrepareOptions, RestoreMode, RestoreOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -162,7 +162,12 @@ impl Parser<'_> {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect::<Vec<_>>()
                 .join(" "),
+            output: match self.settings.text("stream") {
+                Some(_) => Output::Stream,
+                None => Output::Directory,
+            },
             target_dir: self.target_dir()?,
+            extra_lsndir: self.path("extra-lsndir"),
             connection: self.connection()?,
             datadir: self.path("datadir"),
             parallel: self.parallel().unwrap_or(NonZeroUsize::MIN),
@@ -221,6 +226,7 @@ impl Parser<'_> {
             tool_name: tool_name.to_owned(),
             target_dir: self.target_dir()?,
             parallel: self.parallel(),
+            extra_lsndir: self.path("extra-lsndir"),
             use_memory: self.settings.number("use-memory"),
             keys: self.keys(Mode::Prepare)?,
             open_files_limit: self.settings.number("open-files-limit").filter(|limit| *limit > 0),

@@ -375,8 +375,7 @@ pub static OPTIONS: &[Spec] = &[
         "No effect: the redo log is followed within milliseconds.",
     )
     .no_effect(),
-    text("extra-lsndir", BACKUP_PREPARE, "Directory for further copies of the metadata files.")
-        .not_yet(),
+    text("extra-lsndir", BACKUP_PREPARE, "Directory for further copies of the metadata files."),
     text("incremental-lsn", BACKUP, "Back up only pages newer than this log sequence number.")
         .not_yet(),
     text("incremental-basedir", BACKUP, "Back up only pages newer than the backup there.")
@@ -391,7 +390,7 @@ pub static OPTIONS: &[Spec] = &[
     text("databases", BACKUP, "Only these databases or tables.").not_yet(),
     text("databases-file", BACKUP, "Only the databases or tables listed in this file.").not_yet(),
     text("databases-exclude", BACKUP, "Not these databases.").not_yet(),
-    text("stream", BACKUP, "Write the backup to standard output: mbstream or xbstream.").not_yet(),
+    text("stream", BACKUP, "Write the backup to standard output: mbstream or xbstream."),
     text("compress", BACKUP, "Compress each file.").optional().not_yet(),
     count("compress-threads", (1, U32_MAX), 1, BACKUP, "Threads for --compress.").no_effect(),
     number(

@@ -202,11 +202,7 @@ fn misplaced_and_contradicting_options_have_theirs() {
             1,
             "[00] NOW InnoDB: innodb_log_write_ahead_size=600 is not a power of two",
         ),
-        (
-            &["--backup", "--stream=mbstream"],
-            1,
-            "[00] NOW option '--stream' is not supported yet by this version",
-        ),
+        (&["--backup", "--stream=tar"], 1, "[00] NOW Invalid --stream argument: tar"),
         (
             &["--innobackupex"],
             1,

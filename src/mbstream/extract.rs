@@ -235,14 +235,16 @@ impl Files<'_> {
 /// A stream that was cut between two files looks whole. That of a backup ends with the files that
 /// tell about it.
 fn check_is_whole<R: Read>(reader: &Reader<R>) -> anyhow::Result<()> {
-    let has =
-        |names: [&str; 2]| reader.ended().iter().any(|path| names.iter().any(|n| is(path, n)));
-    ensure!(
-        !has(["ib_logfile0", "aria_log_control"])
-            || has(["xtrabackup_info", "mariadb_backup_info"]),
-        "the stream ends before the backup does: it has no xtrabackup_info (or \
-         mariadb_backup_info), which comes last. What was extracted is no backup"
-    );
+    let has = |name: &str| reader.ended().iter().any(|path| is(path, name));
+    let is_backup = has("ib_logfile0") || has("aria_log_control");
+    for name in ["info", "checkpoints"] {
+        let (old, new) = (format!("xtrabackup_{name}"), format!("mariadb_backup_{name}"));
+        ensure!(
+            !is_backup || has(&old) || has(&new),
+            "the stream ends before the backup does: it has no {old} (or {new}), which comes late. \
+             What was extracted is no backup"
+        );
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use redo::header::{Checkpoint, HEADER_SIZE};
 use redo::reader::Reader;
 
 use super::markers::remove_if_there;
-use super::storage::{self, Storage};
+use super::storage::Storage;
 use crate::durable;
 use crate::hint::WithHint;
 use crate::mapped::Mapped;
@@ -215,7 +215,7 @@ fn map(dir: &Path, path: &Path) -> io::Result<Mapped> {
     if metadata.nlink() == 1 || is_final {
         return Mapped::of(&file);
     }
-    let copy = storage::unnamed_file(dir)?;
+    let copy = durable::unnamed_file(dir)?;
     let len = metadata.len();
     copy.set_len(len)?;
     durable::copy_range(&file, &copy, 0, len, &mut |_| {})?;

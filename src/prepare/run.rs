@@ -34,8 +34,8 @@ use super::recover::{Recovery, recover};
 use super::scan::Extent;
 use super::spaces::{Space, Spaces};
 use super::storage::{Disk, Storage};
-use super::{archive, binlog, index, keys, links, log, scan, storage};
-use crate::durable::FileSystem;
+use super::{archive, binlog, index, keys, links, log, scan};
+use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
 use crate::hints;
 use crate::keys_source;
@@ -119,6 +119,10 @@ pub(super) fn run_on(
     remove_empty_folders(dir)?;
     let prepared = Checkpoints { backup_type: BackupType::LogApplied, ..found.checkpoints };
     replace(storage, &found.path, prepared.render().as_bytes())?;
+    if let (Some(extra), Some(name)) = (&options.extra_lsndir, found.path.file_name()) {
+        durable::create_dir_all(extra).with_context(|| format!("create {}", extra.display()))?;
+        replace(storage, &extra.join(name), prepared.render().as_bytes())?;
+    }
     clean_up(dir, storage)
 }
 
@@ -306,7 +310,7 @@ fn read_log(
     log.expect_sequential(true);
     let encryption_at = |id: SpaceId| spaces.get(id).map(Space::encryption_at);
     let spill = || {
-        storage::unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()))
+        durable::unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()))
     };
     let result = index::build(budget.index, threads, spill, |collector| {
         scan::scan(records, extent, &encryption_at, collector, report)

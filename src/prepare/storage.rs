@@ -105,24 +105,6 @@ impl Storage for Disk {
     }
 }
 
-/// A file in `dir` that vanishes with its descriptor.
-///
-/// # Errors
-///
-/// What creating it reports.
-pub(super) fn unnamed_file(dir: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
-        return Ok(File::from(file));
-    }
-    // Not every file system can do that.
-    let path = dir.join(".mariabackup_index.tmp");
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(file)
-}
-
 /// More files than this are not synced one by one.
 const FILES_MAX: usize = 512;
 

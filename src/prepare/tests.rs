@@ -57,6 +57,7 @@ fn options(dir: &Path) -> PrepareOptions {
         tool_name: "mariabackup".to_owned(),
         target_dir: dir.to_owned(),
         parallel: std::num::NonZeroUsize::new(2),
+        extra_lsndir: None,
         use_memory: Some(1),
         keys,
         open_files_limit: None,

@@ -9,9 +9,11 @@ use std::path::Path;
 
 mod holes;
 mod local;
+mod stream;
 
 pub use holes::{hole_size, write_nonzero};
 pub use local::LocalDir;
+pub use stream::Stream;
 
 /// A destination of a whole backup. Paths are relative, without `..`.
 pub trait Sink: Send + Sync {
@@ -22,7 +24,8 @@ pub trait Sink: Send + Sync {
     /// `AlreadyExists` when there is a file of that name: nothing is ever overwritten.
     fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
 
-    /// As [`create`](Self::create), for a file whose writer must not wait for the destination.
+    /// As [`create`](Self::create), for a file whose writer must not wait for the destination. It
+    /// may be written anywhere, and again after it was finished, until [`sync`](Self::sync).
     ///
     /// # Errors
     ///
@@ -92,6 +95,19 @@ pub fn create_or_replace(sink: &dyn Sink, path: &Path) -> io::Result<Box<dyn Sin
     match sink.replace(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => sink.create(path),
         other => other,
+    }
+}
+
+/// Creates a file as [`Sink::create_urgent`], in the place of one that this backup wrote before if
+/// there is one.
+///
+/// # Errors
+///
+/// As [`Sink::create_urgent`].
+pub fn create_or_replace_urgent(sink: &dyn Sink, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+    match sink.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sink.create_urgent(path),
     }
 }
 

@@ -82,6 +82,11 @@ impl<W: Write> Writer<W> {
     }
 
     /// The output.
+    pub fn get_ref(&self) -> &W {
+        &self.output
+    }
+
+    /// The output.
     pub fn into_inner(self) -> W {
         self.output
     }

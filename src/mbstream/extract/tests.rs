@@ -98,7 +98,8 @@ fn a_stream_that_ends_before_the_backup() {
         let dir = tempfile::tempdir().unwrap();
         let whole = stream_of(|writer| {
             begin(writer);
-            put(writer, info, b"3");
+            put(writer, "mariadb_backup_checkpoints", b"3");
+            put(writer, info, b"4");
         });
         extract_to(dir.path(), &whole).unwrap();
     }
