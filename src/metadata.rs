@@ -9,12 +9,14 @@
 
 pub mod backup_cnf;
 pub mod checkpoints;
+pub mod corrupted_pages;
 pub mod incomplete;
 pub mod info;
 pub mod my_cnf;
 
 pub use backup_cnf::BackupCnf;
 pub use checkpoints::{BackupType, Checkpoints, Found};
+pub use corrupted_pages::CorruptedPages;
 pub use info::Info;
 pub use my_cnf::{BackupMyCnf, Plugins};
 

@@ -35,6 +35,7 @@ impl Command {
 
 /// Options of `--backup`.
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct BackupOptions {
     /// Name the program was called by, for messages and the info file.
     pub tool_name: String,
@@ -66,6 +67,8 @@ pub struct BackupOptions {
     pub long_queries: LongQueries,
     /// Variables of the key management.
     pub keys: KeyOptions,
+    /// `--log-innodb-page-corruption`
+    pub log_page_corruption: bool,
     /// `--check-privileges`
     pub check_privileges: bool,
     /// `--verbose`

@@ -13,11 +13,13 @@
 //! keys      keys of encrypted tablespaces: whether they are there, and the right ones
 //! log       the log of the backup, and the empty one that is left
 //! journal   what makes torn writes good again
+//! corrupted pages that were damaged when they were copied
 //! binlog    binary log position in the rollback segments
 //! ```
 
 mod archive;
 mod binlog;
+mod corrupted;
 mod index;
 mod journal;
 mod keys;

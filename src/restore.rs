@@ -23,8 +23,7 @@ use self::plan::Plan;
 use self::transfer::Owner;
 use crate::hint::WithHint;
 use crate::metadata::backup_cnf::BACKUP_CNF;
-use crate::metadata::incomplete;
-use crate::metadata::{BackupType, Checkpoints};
+use crate::metadata::{BackupType, Checkpoints, CorruptedPages, corrupted_pages, incomplete};
 use crate::options::{RestoreMode, RestoreOptions};
 use crate::report::Report;
 
@@ -45,12 +44,16 @@ pub fn run(options: &RestoreOptions, report: &Report) -> anyhow::Result<()> {
         ..options.clone()
     };
     check_backup(options, report)?;
+    let corrupted = CorruptedPages::read(&options.target_dir)?;
+    warn_of_damage(&corrupted, report);
     check_datadir(options)?;
     let plan = Plan::new(options)?;
     let owner = future_owner(options, report)?;
     check_targets(&plan)?;
     check_space(&plan, options.mode)?;
     transfer::run(&plan, options, owner, report).hint_if_full(NO_SPACE)?;
+    // Again where nobody overlooks it.
+    warn_of_damage(&corrupted, report);
     if owner.is_none() && is_root() {
         report.say(format_args!(
             "The restored files belong to root. Hint: chown -R mysql:mysql {}",
@@ -63,6 +66,19 @@ pub fn run(options: &RestoreOptions, report: &Report) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The backup is restored as it is, like by the reference: perhaps it is all there is.
+fn warn_of_damage(corrupted: &CorruptedPages, report: &Report) {
+    if !corrupted.is_empty() {
+        report.say(format_args!(
+            "WARNING!!! {} pages of the backup are damaged, and so they are in what is restored, as \
+             {} lists them: {}. Reads of these pages fail; CHECK TABLE finds the tables.",
+            corrupted.count(),
+            corrupted_pages::NAME,
+            corrupted.in_words()
+        ));
+    }
 }
 
 fn is_root() -> bool {

@@ -132,7 +132,7 @@ impl Attempt {
     /// # Errors
     ///
     /// That of `result`, or the mark cannot be removed.
-    pub fn end(self, result: anyhow::Result<()>) -> anyhow::Result<()> {
+    pub fn end<T>(self, result: anyhow::Result<T>) -> anyhow::Result<T> {
         if let Err(SIGNALLED) =
             self.shared.state.compare_exchange(RUNNING, ENDED, Ordering::AcqRel, Ordering::Acquire)
         {
@@ -142,7 +142,10 @@ impl Attempt {
             }
         }
         let Some(mark) = &self.shared.mark else { return result };
-        let result = result.and_then(|()| mark.remove().context("remove the incomplete mark"));
+        let result = result.and_then(|value| {
+            mark.remove().context("remove the incomplete mark")?;
+            Ok(value)
+        });
         if let Err(error) = &result {
             let (reason, _) = hint::describe(error);
             // The error itself tells more than that the disk does not take this either.

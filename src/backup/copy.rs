@@ -18,13 +18,13 @@ use innodb::page::{ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
 use self::holes::hole_at;
-use self::page_check::PageCheck;
 use self::queue::{OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
 use crate::hints;
 use crate::hooks;
+use crate::metadata::CorruptedPages;
 use crate::report::Report;
 use crate::sink::{self, Sink};
 
@@ -32,6 +32,7 @@ mod holes;
 mod page_check;
 mod queue;
 mod throttle;
+mod verify;
 
 pub use self::throttle::Throttle;
 
@@ -95,6 +96,8 @@ pub struct Copied {
     /// Undo tablespaces of which some page was not usable or not there: good only if the redo
     /// log truncates them.
     pub suspect: HashMap<SpaceId, Suspect>,
+    /// Damaged pages, if they are listed and copied as they are.
+    pub corrupted: CorruptedPages,
     /// Tables whose file became another one's while it was copied: what was copied is useless.
     pub replaced: HashSet<SpaceId>,
     /// Files of the backup that were begun; each is whole unless the copy failed.
@@ -136,6 +139,8 @@ pub struct PageCopy<'a> {
     pub threads: usize,
     /// Whether the server is held up meanwhile.
     pub is_urgent: bool,
+    /// `--log-innodb-page-corruption`
+    pub lists_corruption: bool,
 }
 
 impl PageCopy<'_> {
@@ -402,97 +407,6 @@ impl PageCopy<'_> {
         hooks::reach(format_args!("in-file {}", file.source.target.display()));
         Ok(())
     }
-
-    /// Verifies every page in `bytes`, which stand at `offset`, reading failed ones again.
-    fn verify(
-        &self,
-        queue: &Queue,
-        file: &OpenFile,
-        offset: u64,
-        bytes: &mut [u8],
-    ) -> anyhow::Result<()> {
-        let Some(context) = &file.context else { return Ok(()) };
-        let size = context.flags().page_size().physical();
-        let mut check = PageCheck::new(*context, self.keys);
-        for (index, bytes) in bytes.chunks_exact_mut(size).enumerate() {
-            let at = offset + (index * size) as u64;
-            let Ok(in_file) = u32::try_from(at / size as u64) else {
-                bail!("{} has more pages than a tablespace can", file.source.path.display());
-            };
-            let page_no = file.first_page.saturating_add(in_file);
-            if check.check(bytes, page_no).is_err() {
-                self.read_again(queue, file, &mut check, page_no, at, bytes)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn read_again(
-        &self,
-        queue: &Queue,
-        file: &OpenFile,
-        check: &mut PageCheck<'_>,
-        page_no: u32,
-        offset: u64,
-        bytes: &mut [u8],
-    ) -> anyhow::Result<()> {
-        let path = &file.source.path;
-        for attempt in 0.. {
-            let Err(problem) = check.check(bytes, page_no) else { return Ok(()) };
-            if attempt < TRIES && self.learn_encryption(file, check)? {
-                continue;
-            }
-            if attempt == 1 && queue.note_replaced(file) {
-                return Ok(());
-            }
-            let is_last = attempt == TRIES;
-            if page_check::is_final(&problem) || is_last && page_check::is_about_keys(&problem) {
-                let place = format!("page {page_no} at offset {offset} of {}", path.display());
-                return Err(problem).with_context(|| format!("decrypt {place}"));
-            }
-            if is_last {
-                let problem = format!("page {page_no} at offset {offset} is damaged: {problem}");
-                return queue.suspect(file, problem);
-            }
-            if attempt > 2 {
-                self.report.say(format_args!(
-                    "Database page corruption detected at page {page_no} of {}, retrying...",
-                    path.display()
-                ));
-            }
-            first_page::pause(attempt);
-            let got = file
-                .file
-                .read_at(bytes, offset)
-                .with_context(|| format!("read {} at offset {offset}", path.display()))?;
-            if got < bytes.len() {
-                let problem = format!("the file ends at byte {}", offset + got as u64);
-                queue.suspect(file, problem)?;
-                bytes.fill(0);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the tablespace can have pages encrypted in another way now than was known: the
-    /// server writes page 0, which tells how, before it encrypts any other.
-    fn learn_encryption(&self, file: &OpenFile, check: &mut PageCheck<'_>) -> anyhow::Result<bool> {
-        if file.first_page != 0 {
-            return Ok(false);
-        }
-        let first = first_page::read(&file.file, self.algorithm)
-            .with_context(|| format!("read {}", file.source.path.display()))?;
-        let FirstPage::Header(header) = first else { return Ok(false) };
-        let context = SpaceContext::new(&header, self.algorithm);
-        let is_same = context.space_id() == check.context().space_id();
-        let is_news = context.may_be_encrypted() && !context.is_encrypted_as(check.context());
-        let learned = is_same && is_news;
-        if learned {
-            check.set_context(context);
-        }
-        Ok(learned)
-    }
 }
 
 fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
@@ -512,6 +426,7 @@ mod tests {
     use innodb::{Lsn, PageId, PageSize};
 
     use super::*;
+    use crate::hint;
     use crate::sink::LocalDir;
 
     const PAGE: usize = 16384;
@@ -567,15 +482,26 @@ mod tests {
             self.copy_checking(sources, &|| Ok(()))
         }
 
+        /// With `--log-innodb-page-corruption`.
+        fn copy_listing(&self, sources: Vec<Source>) -> anyhow::Result<Copied> {
+            let report = Report::to_stderr(false);
+            let copy = PageCopy { lists_corruption: true, ..self.page_copy(&report, &|| Ok(())) };
+            copy.run(sources, Copied::default())
+        }
+
         fn copy_checking(
             &self,
             sources: Vec<Source>,
             check: &(dyn Fn() -> anyhow::Result<()> + Sync),
         ) -> anyhow::Result<Copied> {
             let report = Report::to_stderr(false);
-            let copy = PageCopy {
+            self.page_copy(&report, check).run(sources, Copied::default())
+        }
+
+        fn page_copy<'a>(&'a self, report: &'a Report, check: Check<'a>) -> PageCopy<'a> {
+            PageCopy {
                 sink: &self.sink,
-                report: &report,
+                report,
                 check,
                 page_size: PAGE,
                 algorithm: ChecksumAlgorithm::FullCrc32,
@@ -583,8 +509,8 @@ mod tests {
                 throttle: None,
                 threads: 3,
                 is_urgent: false,
-            };
-            copy.run(sources, Copied::default())
+                lists_corruption: false,
+            }
         }
 
         fn backup(&self, name: &str) -> Vec<u8> {
@@ -624,7 +550,9 @@ mod tests {
         let fixture = Fixture::new();
         let mut bytes = tablespace(8);
         bytes[5 * PAGE + 100] ^= 1;
-        let error = fixture.copy(vec![fixture.source("a.ibd", &bytes)]).unwrap_err().to_string();
+        let error = fixture.copy(vec![fixture.source("a.ibd", &bytes)]).unwrap_err();
+        let (error, hint) = hint::describe(&error);
+        assert!(hint.unwrap().contains("--log-innodb-page-corruption"));
         assert!(error.contains("a.ibd"), "{error}");
         assert!(error.contains("page 5 at offset 81920"), "{error}");
     }
@@ -644,6 +572,61 @@ mod tests {
         fixture.copy(vec![source]).unwrap();
         writer.join().unwrap();
         assert_eq!(fixture.backup("a.ibd"), bytes);
+    }
+
+    #[test]
+    fn damaged_pages_are_listed_and_copied_as_they_are() {
+        let fixture = Fixture::new();
+        let mut bytes = tablespace(200);
+        // Many in a row too: all of them share the pauses.
+        let damaged: Vec<usize> = [3].into_iter().chain(100..160).collect();
+        for page_no in &damaged {
+            bytes[page_no * PAGE + 999] ^= 0xff;
+        }
+        let sources =
+            vec![fixture.source("a.ibd", &bytes), fixture.source("b.ibd", &tablespace(4))];
+        let copied = fixture.copy_listing(sources).unwrap();
+        assert_eq!(fixture.backup("a.ibd"), bytes);
+        let numbers: Vec<String> = damaged.iter().map(usize::to_string).collect();
+        let expected = format!("d/a {ID}\n{}\n", numbers.join(" "));
+        assert_eq!(String::from_utf8(copied.corrupted.render()).unwrap(), expected);
+    }
+
+    #[test]
+    fn damaged_pages_of_undo_and_system_tablespaces_are_listed() {
+        let fixture = Fixture::new();
+        let mut bytes = tablespace(64);
+        bytes[40 * PAGE + 9] ^= 0xff;
+        let mut undo = fixture.source("undo001.ibd", &bytes);
+        (undo.kind, undo.target) = (SourceKind::Undo, "undo001".into());
+        let copied = fixture.copy_listing(vec![undo]).unwrap();
+        assert!(copied.suspect.is_empty());
+        assert_eq!(copied.corrupted.render(), format!("undo001 {ID}\n40\n").as_bytes());
+
+        // Pages count across the files of the system tablespace.
+        let header = SpaceHeader::parse(&bytes).unwrap();
+        let bytes: Vec<u8> = (64..80).flat_map(page).collect();
+        let mut system = fixture.source("ibdata2.ibd", &bytes);
+        system.kind = SourceKind::System { first_page: 64, header };
+        system.target = "ibdata2".into();
+        let mut file = bytes;
+        file[7 * PAGE + 100] ^= 0xff;
+        fs::write(&system.path, &file).unwrap();
+        let copied = fixture.copy_listing(vec![system]).unwrap();
+        assert_eq!(copied.corrupted.render(), format!("ibdata2 {ID}\n71\n").as_bytes());
+    }
+
+    /// Without page 0 nobody knows what the file is.
+    #[test]
+    fn damaged_page_0_is_an_error_even_where_damage_is_listed() {
+        let fixture = Fixture::new();
+        let mut bytes = tablespace(4);
+        bytes[1000] ^= 0xff;
+        let mut source = fixture.source("new.ibd", &bytes);
+        let SourceKind::Table(name) = source.kind.clone() else { unreachable!() };
+        source.kind = SourceKind::LateTable { name, initialised: false };
+        let error = fixture.copy_listing(vec![source]).unwrap_err().to_string();
+        assert!(error.contains("page 0 at offset 0"), "{error}");
     }
 
     #[test]

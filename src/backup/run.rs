@@ -13,11 +13,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use aria::log::{LogSnapshot, LogWatch};
 use chrono::{DateTime, Local};
-use innodb::Lsn;
 use innodb::encrypted::KeySource;
+use innodb::{Lsn, SpaceId};
 use mdl::facts::ServerFacts;
 use mdl::lock::TableLocks;
 use mdl::position::BinlogPosition;
@@ -38,6 +38,7 @@ use super::target;
 use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks;
+use crate::metadata::{CorruptedPages, corrupted_pages};
 use crate::options::{BackupOptions, Output};
 use crate::report::Report;
 use crate::sink::Sink;
@@ -76,10 +77,27 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let attempt = Attempt::begin(options, started, report)?;
     let result = back_up(options, report, &facts, keys, &*sink, session, &attempt);
     let place = target::place(options);
-    attempt
+    let corrupted = attempt
         .end(result)
         .with_context(|| format!("the backup {place} is not complete"))
-        .hint_if_full(target::NO_SPACE)
+        .hint_if_full(target::NO_SPACE)?;
+    if corrupted.is_empty() {
+        return Ok(());
+    }
+    report.say(format_args!(
+        "Error: corrupted innodb pages are found and logged to {} file",
+        corrupted_pages::NAME
+    ));
+    let what = anyhow!(
+        "the backup {place} is complete, but {} pages in it are damaged, as they are on the \
+         server: {}",
+        corrupted.count(),
+        corrupted.in_words()
+    );
+    Err(what).hint(
+        "--prepare repairs pages that the redo log holds or that are free, and tells which stay \
+         damaged; have the server check and rebuild the tables, and take the backup again",
+    )
 }
 
 fn back_up(
@@ -90,7 +108,7 @@ fn back_up(
     sink: &dyn Sink,
     mut session: Session,
     attempt: &Attempt,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<CorruptedPages> {
     // First of all: changes made while files are listed and copied must be in the copied log.
     let creator = facts.version.creator();
     let log = LogCopy::start(&facts.log_group_home_dir(), &creator, keys.clone(), sink)?;
@@ -157,7 +175,7 @@ fn back_up(
 
     let tablespaces = resolution.tablespaces(&copied.written);
     engines.finish(&now, &tablespaces, &point.aria_log)?;
-    work.finish(session, &point, &copied, &mut logged, attempt.started(), lock_time)
+    work.finish(session, &point, copied, &mut logged, attempt.started(), lock_time)
 }
 
 /// What all steps of a backup share.
@@ -237,6 +255,7 @@ impl Backup<'_> {
             throttle: self.options.throttle.filter(|_| !is_urgent).map(Throttle::new),
             threads: self.options.parallel.get(),
             is_urgent,
+            lists_corruption: self.options.log_page_corruption,
         };
         let copied = copy.run(sources, before);
         self.report.phase_done();
@@ -378,6 +397,14 @@ impl Backup<'_> {
         let late = self.copy_pages(late, Copied::default(), "Copying new tables", true)?;
         copied.bytes += late.bytes;
         copied.suspect.extend(late.suspect);
+        copied.corrupted.retain(|_, space| match resolution.name_after(&space.name) {
+            Some(name) => {
+                space.name = name.to_vec();
+                true
+            }
+            None => false,
+        });
+        copied.corrupted.extend(late.corrupted);
         copied.written.extend(late.written);
         Ok(resolution)
     }
@@ -441,16 +468,17 @@ impl Backup<'_> {
     }
 
     /// After the locks: the rest of the redo log, metadata, everything to stable storage. The
-    /// checkpoints file comes last, because it alone says that this is a backup.
+    /// checkpoints file comes last, because it alone says that this is a backup. Returns the pages
+    /// that were damaged.
     fn finish(
         self,
         mut session: Session,
         point: &Point,
-        copied: &Copied,
+        copied: Copied,
         logged: &mut LoggedFiles,
         started: DateTime<Local>,
         lock_time: Duration,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<CorruptedPages> {
         self.report.say(format_args!(
             "mariabackup: The latest check point (for incremental): '{}'",
             point.checkpoint
@@ -468,12 +496,16 @@ impl Backup<'_> {
             let path = suspect.path.display();
             ensure!(logged.is_trimmed(*id), "{path} is damaged: {}", suspect.problem);
         }
+        let mut corrupted = copied.corrupted;
+        // Of the system tablespace the log truncates the end alone.
+        corrupted.retain(|id, _| id == SpaceId::SYSTEM || !logged.is_trimmed(id));
         let metadata = target::Metadata {
             options: self.options,
             facts: self.facts,
             checkpoint: point.checkpoint,
             end: log.end_lsn,
             binlog: point.binlog.as_ref(),
+            corrupted: &corrupted,
             started,
             lock_time,
         };
@@ -482,7 +514,7 @@ impl Backup<'_> {
             "Redo log (from LSN {} to {}) was copied.",
             log.checkpoint.lsn, log.end_lsn
         ));
-        Ok(())
+        Ok(corrupted)
     }
 
     /// Without locks: fails if tables of other engines, or definitions, are not those of `before`.
@@ -544,7 +576,7 @@ fn unexpected_ddl(options: &BackupOptions, what: &str) -> anyhow::Error {
         LockKind::None => ("", " Remove --no-lock option to fix."),
         LockKind::Stages | LockKind::ReadLock => ("Unexpected ", ""),
     };
-    anyhow::anyhow!(
+    anyhow!(
         "{unexpected}DDL operation detected in the late phase of backup while executing {what}. \
          Backup is inconsistent.{cure}"
     )

@@ -176,6 +176,15 @@ pub struct Resolution {
 }
 
 impl Resolution {
+    /// What prepare makes of the name under which a tablespace was copied; `None` if it deletes it.
+    pub fn name_after<'n>(&'n self, copied: &'n [u8]) -> Option<&'n [u8]> {
+        if self.deleted.iter().any(|name| name.as_bytes() == copied) {
+            return None;
+        }
+        let renamed = self.renamed.iter().find(|(from, _)| from.as_bytes() == copied);
+        Some(renamed.map_or(copied, |(_, to)| to.as_bytes()))
+    }
+
     /// The tablespaces, `DATABASE/TABLE.ibd`, that prepare makes of a backup with these
     /// corrections and the files `written`.
     pub fn tablespaces(&self, written: &HashSet<PathBuf>) -> HashSet<PathBuf> {

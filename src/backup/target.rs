@@ -19,7 +19,10 @@ use crate::hint::WithHint;
 use crate::hooks;
 use crate::keys_source;
 use crate::metadata::incomplete;
-use crate::metadata::{self, BackupMyCnf, BackupType, Checkpoints, Info, MetadataNames, Plugins};
+use crate::metadata::{
+    self, BackupMyCnf, BackupType, Checkpoints, CorruptedPages, Info, MetadataNames, Plugins,
+    corrupted_pages,
+};
 use crate::options::{BackupOptions, Output};
 use crate::report::Report;
 use crate::sink::{LocalDir, Sink, Stream};
@@ -30,11 +33,12 @@ pub const NO_SPACE: &str = "make space on the file system of --target-dir or cho
      remove what this backup left in the directory, and take the backup again";
 
 /// Files by which a directory is known to hold a backup, or a server's data, already.
-const TAKEN: [&str; 7] = [
+const TAKEN: [&str; 8] = [
     "ib_logfile0",
     "ibdata1",
     "aria_log_control",
     metadata::BACKUP_MY_CNF,
+    corrupted_pages::NAME,
     MetadataNames::OLD.checkpoints,
     MetadataNames::NEW.checkpoints,
     "backup.cnf",
@@ -190,6 +194,8 @@ pub struct Metadata<'a> {
     pub end: Lsn,
     /// Position in the binary log.
     pub binlog: Option<&'a BinlogPosition>,
+    /// Pages that were damaged.
+    pub corrupted: &'a CorruptedPages,
     /// When the backup began.
     pub started: DateTime<Local>,
     /// How long DDL was blocked.
@@ -247,6 +253,10 @@ impl Metadata<'_> {
             compressed: false,
         };
         self.write_for_scripts(sink, names.info, &info.render())?;
+        if !self.corrupted.is_empty() {
+            report.say(format_args!("Writing {}", corrupted_pages::NAME));
+            write(sink, corrupted_pages::NAME, &self.corrupted.render())?;
+        }
         report.say("Syncing the backup to stable storage");
         sink.sync().with_context(|| format!("sync the backup {place}"))?;
         hooks::reach("before-checkpoints");
@@ -288,10 +298,11 @@ impl Metadata<'_> {
     }
 }
 
-fn write(sink: &dyn Sink, name: &str, text: &str) -> anyhow::Result<()> {
+fn write(sink: &dyn Sink, name: &str, text: &(impl AsRef<[u8]> + ?Sized)) -> anyhow::Result<()> {
     let written = sink.create(&PathBuf::from(name)).and_then(|out| {
-        out.write_at(0, text.as_bytes())?;
-        out.finish(text.len() as u64)
+        let bytes = text.as_ref();
+        out.write_at(0, bytes)?;
+        out.finish(bytes.len() as u64)
     });
     written.with_context(|| format!("write {name} to the backup"))
 }

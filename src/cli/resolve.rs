@@ -183,6 +183,7 @@ impl Parser<'_> {
                 kill_type: self.query_type("kill-long-query-type")?,
             },
             keys: self.keys(Mode::Backup)?,
+            log_page_corruption: self.settings.flag("log-innodb-page-corruption"),
             check_privileges: self.settings.flag("check-privileges"),
             verbose: self.settings.flag("verbose"),
         })

@@ -427,7 +427,13 @@ pub static OPTIONS: &[Spec] = &[
     )
     .optional()
     .not_yet(),
-    flag("log-innodb-page-corruption", BACKUP, "List damaged pages instead of failing.").not_yet(),
+    flag(
+        "log-innodb-page-corruption",
+        BACKUP,
+        "Go on where a page of InnoDB is damaged: it is copied as it is and listed in \
+         innodb_corrupted_pages, and the backup, complete otherwise, ends with an error. \
+         --prepare repairs what the redo log can repair and lists the rest.",
+    ),
     flag("close-files", BACKUP, "No effect: files are open only while they are copied.")
         .no_effect(),
     flag("rsync", BACKUP, "Obsolete.").obsolete(),

@@ -23,12 +23,14 @@ use innodb::page::{Decoded, PageCodec};
 use innodb::{PageId, PageNo};
 use rustix::fs::Advice;
 
+use super::corrupted;
 use super::index::{Entry, Index, Merge, Part};
 use super::journal::{Contents, Journal, LogId};
 use super::memory::Budget;
 use super::page::{Log, LogRuns, State, frame_of};
 use super::spaces::{Space, Spaces, open};
 use super::storage::Storage;
+use crate::metadata::CorruptedPages;
 use crate::report::Report;
 
 /// When the journal has this many bytes, all written pages are synced and it starts anew.
@@ -50,6 +52,8 @@ pub(super) struct Recovery<'a> {
     pub log: Log<'a>,
     /// For which log the journal is.
     pub log_id: LogId,
+    /// Pages that were damaged when they were copied: those that are get no redo.
+    pub corrupted: &'a CorruptedPages,
     /// Sizes of batches.
     pub budget: Budget,
     /// Threads that bring pages up to date.
@@ -72,9 +76,7 @@ struct OpenSpace<'a> {
 
 impl OpenSpace<'_> {
     fn place(&self, dir: &Path, page_no: PageNo) -> String {
-        let (index, offset) = self.space.locate(page_no);
-        let path = self.space.files.get(index).map_or(dir.to_owned(), |file| dir.join(&file.path));
-        format!("page {page_no} at offset {offset} of {}", path.display())
+        self.space.place(dir, page_no)
     }
 }
 
@@ -339,7 +341,7 @@ impl<'a> Recovery<'a> {
         mut begun: Option<Box<Begun>>,
     ) -> anyhow::Result<()> {
         if let Some(failure) = begun.as_mut().and_then(|begun| begun.failure.take()) {
-            return Err(failure);
+            return if self.is_known_damage(page, &failure) { Ok(()) } else { Err(failure) };
         }
         let is_built = match &begun {
             Some(begun) => begun.old.is_empty(),
@@ -461,7 +463,14 @@ impl<'a> Recovery<'a> {
             } else {
                 old.clear();
                 old.extend_from_slice(image);
-                self.decode(open, job.page_no, old, image)?;
+                match self.decode(open, job.page_no, old, image) {
+                    Err(error) if self.is_known_damage(job.page(open), &error) => {
+                        // The image may be half decrypted.
+                        image.copy_from_slice(old);
+                        continue;
+                    }
+                    decoded => decoded?,
+                }
                 State::of_image(image)
             };
             let frame = frame_of(open.space.flags);
@@ -677,6 +686,11 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
+    /// Whether `error` is what is known of the page since it was copied.
+    fn is_known_damage(&self, page: PageId, error: &anyhow::Error) -> bool {
+        self.corrupted.contains(page) && corrupted::is_damage(error)
+    }
+
     fn cannot_apply(&self, open: &OpenSpace<'a>, page_no: PageNo) -> String {
         format!("Unable to apply log to corrupted {}", open.place(self.dir, page_no))
     }
@@ -687,6 +701,10 @@ impl<'a> Recovery<'a> {
 }
 
 impl Job {
+    fn page(&self, open: &OpenSpace<'_>) -> PageId {
+        PageId { space: open.space.id, page_no: self.page_no }
+    }
+
     /// Whether the page comes right after `before` in the file and in the batch.
     fn follows(&self, before: &Self) -> bool {
         self.space == before.space

@@ -9,8 +9,10 @@
 //!    log builds are built again; all synced;
 //! 4. the log is replaced by an empty one with the same end: a repetition from here on finds
 //!    nothing to apply;
-//! 5. the checkpoints file says so, by rename: from here on a repetition does nothing;
-//! 6. the journal is removed.
+//! 5. pages that were damaged when they were copied: free ones are zeroed, and those that stay
+//!    damaged are listed, by rename; see `corrupted`;
+//! 6. the checkpoints file says so, by rename: from here on a repetition does nothing but step 5;
+//! 7. the journal is removed.
 //!
 //! A backup of `BACKUP SERVER` gets the metadata of others before 1, and loses its archive of the
 //! log after 4: see `archive`.
@@ -34,7 +36,7 @@ use super::recover::{Recovery, recover};
 use super::scan::Extent;
 use super::spaces::{Space, Spaces};
 use super::storage::{Disk, Storage};
-use super::{archive, binlog, index, keys, links, log, scan};
+use super::{archive, binlog, corrupted, index, keys, links, log, scan};
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
 use crate::hints;
@@ -42,12 +44,10 @@ use crate::keys_source;
 use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::incomplete;
-use crate::metadata::{BackupCnf, BackupMyCnf, BackupType, Checkpoints};
+use crate::metadata::{BackupCnf, BackupMyCnf, BackupType, Checkpoints, CorruptedPages};
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
-/// Pages that were unreadable on backup (`--log-innodb-page-corruption`).
-const CORRUPTED_PAGES: &str = "innodb_corrupted_pages";
 const BINLOG_POSITION: &str = "xtrabackup_binlog_pos_innodb";
 /// Files that stay free for other purposes than tablespaces.
 const RESERVED_FILES: u64 = 64;
@@ -58,6 +58,7 @@ const RESERVED_FILES: u64 = 64;
 ///
 /// A directory that is no full backup, damaged files, an incomplete log; what the system reports.
 /// Nothing was changed unless the message says otherwise, and a repetition can finish the work.
+/// Pages that were damaged when they were copied and cannot be repaired, when all else is done.
 pub fn run(options: &PrepareOptions, report: &Report) -> anyhow::Result<()> {
     run_on(options, report, &Disk).hint_if_full(
         "make space on the file system of --target-dir and run --prepare again: it goes on with \
@@ -78,6 +79,14 @@ pub(super) fn run_on(
         BackupType::FullBackuped => report.say("This target seems to be not prepared yet."),
         BackupType::LogApplied => {
             report.say("This target seems to be already prepared.");
+            let listed = CorruptedPages::read(dir)?;
+            if !listed.is_empty() {
+                let cnf = BackupMyCnf::read(dir)?;
+                let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
+                let rest = corrupted::settle(dir, listed, &cnf, keys.as_deref(), storage, report)?;
+                clean_up(dir, storage)?;
+                return corrupted::check_rest(dir, &rest);
+            }
             return clean_up(dir, storage);
         }
         BackupType::Incremental => bail!(
@@ -88,11 +97,7 @@ pub(super) fn run_on(
     }
     let cnf = if found.is_some() { BackupMyCnf::read(dir)? } else { archive::server_options(dir)? };
     let mut found = found.unwrap_or_else(|| archive::checkpoints_file(dir));
-    ensure!(
-        !dir.join(CORRUPTED_PAGES).exists(),
-        "{} lists pages that could not be read on backup; preparing such a backup is not supported",
-        dir.join(CORRUPTED_PAGES).display()
-    );
+    let listed = CorruptedPages::read(dir)?;
     let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;
 
     let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
@@ -105,10 +110,13 @@ pub(super) fn run_on(
     // From here on things are changed only if an earlier run, which found all good, did before.
     interrupted.finish(dir, storage, &file_system, report)?;
     match &log {
-        Some(log) => apply(options, log, &cnf, keys, &mut found, &file_system, storage, report)?,
+        Some(log) => {
+            apply(options, log, &cnf, keys, &mut found, &listed, &file_system, storage, report)?;
+        }
         None => log::check_emptied(dir, interrupted.journal.and_then(|journal| journal.id))?,
     }
     archive::retire(dir, storage)?;
+    let rest = corrupted::settle(dir, listed, &cnf, keys, storage, report)?;
     if let Some(correction) = aria::control::correct_last_log_number(dir)? {
         report.detail(format_args!(
             "aria_log_control: last log number {} instead of {}",
@@ -123,7 +131,8 @@ pub(super) fn run_on(
         durable::create_dir_all(extra).with_context(|| format!("create {}", extra.display()))?;
         replace(storage, &extra.join(name), prepared.render().as_bytes())?;
     }
-    clean_up(dir, storage)
+    clean_up(dir, storage)?;
+    corrupted::check_rest(dir, &rest)
 }
 
 /// Applies the log and replaces it by an empty one.
@@ -134,6 +143,7 @@ fn apply(
     cnf: &BackupMyCnf,
     keys: Option<&dyn KeySource>,
     found: &mut Found,
+    listed: &CorruptedPages,
     file_system: &FileSystem,
     storage: &dyn Storage,
     report: &Report,
@@ -183,6 +193,7 @@ fn apply(
         spaces: &spaces,
         log: records,
         log_id,
+        corrupted: listed,
         budget,
         threads,
         open_spaces: open_spaces(options.open_files_limit, budget.batches),
@@ -197,7 +208,13 @@ fn apply(
 
     // The reference of 10.5 does not write it.
     if log.is_ring() || found.checkpoints.recover_binlog_info.is_some() {
-        write_binlog_position(dir, &spaces, found, storage, report)?;
+        let written = write_binlog_position(dir, &spaces, found, storage, report);
+        match written {
+            Err(error) if !listed.is_empty() && corrupted::is_damage(&error) => {
+                report.say(format_args!("Warning: no binary log position was found: {error:#}"));
+            }
+            written => written?,
+        }
     }
     log.replace(dir, &spaces, log_id, storage)
 }

@@ -91,6 +91,13 @@ impl Space {
         self.layout.locate(page_no.0)
     }
 
+    /// Where a page is, for messages.
+    pub(super) fn place(&self, dir: &Path, page_no: PageNo) -> String {
+        let (index, offset) = self.locate(page_no);
+        let path = self.files.get(index).map_or(dir.to_owned(), |file| dir.join(&file.path));
+        format!("page {page_no} at offset {offset} of {}", path.display())
+    }
+
     /// Whether the log cut the page off after the mini-transaction that begins at `start`.
     pub(super) fn is_trimmed(&self, page_no: PageNo, start: Lsn) -> bool {
         self.trims
@@ -312,6 +319,11 @@ impl<'k> Spaces<'k> {
     /// The tablespace `id`.
     pub(super) fn get(&self, id: SpaceId) -> Option<&Space> {
         self.by_id.get(&id)
+    }
+
+    /// Whether the file of table `name` has no usable page 0.
+    pub(super) fn is_unusable(&self, name: &Path) -> bool {
+        self.unusable.iter().any(|file| file.file.path.with_extension("") == name)
     }
 
     /// Reads the pages of `space`.

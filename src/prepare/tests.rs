@@ -238,7 +238,7 @@ fn the_result_is_that_of_the_reference() {
 
 #[test]
 fn a_killed_run_can_be_repeated() {
-    assert_repeatable(&backup, &expected(BACKUP), 9);
+    assert_repeatable(&backup, &expected(BACKUP), None, 9);
 }
 
 #[test]
@@ -251,13 +251,24 @@ fn a_killed_run_on_encrypted_files_can_be_repeated() {
         text.lines().filter(|line| !line.ends_with("t/p.ibd")).map(str::to_owned).collect()
     };
     assert_eq!(others(&found), others(&expected(ENCRYPTED)));
-    assert_repeatable(&|| backup_of(ENCRYPTED), &found, 29);
+    assert_repeatable(&|| backup_of(ENCRYPTED), &found, None, 29);
 }
 
 /// Kills runs after their first steps, after their last ones, and every so many steps in between.
-fn assert_repeatable(backup: &dyn Fn() -> tempfile::TempDir, expected: &str, every: usize) {
+/// `failure`: with what words a whole run ends, if not well.
+fn assert_repeatable(
+    backup: &dyn Fn() -> tempfile::TempDir,
+    expected: &str,
+    failure: Option<&str>,
+    every: usize,
+) {
+    let assert_ended = |result: anyhow::Result<()>| match (result, failure) {
+        (Ok(()), None) => {}
+        (Err(error), Some(words)) => assert!(format!("{error:#}").contains(words), "{error:#}"),
+        (other, _) => panic!("{other:?}"),
+    };
     let whole = Faulty::after(1 << 40);
-    prepare(backup().path(), &whole).unwrap();
+    assert_ended(prepare(backup().path(), &whole));
     let steps = whole.steps.into_inner();
     assert!(steps > 60, "{steps}");
     // The first steps are the renames, the last ones the change of state.
@@ -274,9 +285,123 @@ fn assert_repeatable(backup: &dyn Fn() -> tempfile::TempDir, expected: &str, eve
         if prepare(dir.path(), &again).is_err() && point % 4 == 0 {
             again.lose_power(point + 1);
         }
-        prepare(dir.path(), &Faulty::after(1 << 40)).unwrap();
+        assert_ended(prepare(dir.path(), &Faulty::after(1 << 40)));
         assert_contents(dir.path(), expected, &format!("killed at step {point} of {steps}"));
     }
+}
+
+/// The pages of a file of the stored backups, whose pages have `size` bytes.
+fn pages(dir: &Path, name: &str, size: usize) -> Vec<Vec<u8>> {
+    fs::read(dir.join(name)).unwrap().chunks_exact(size).map(<[u8]>::to_vec).collect()
+}
+
+/// The stored backup with damaged pages that are listed.
+fn damaged_backup() -> tempfile::TempDir {
+    let dir = backup();
+    for (name, size, page_no) in DAMAGED {
+        change(dir.path(), name, page_no * size + size / 2, b"damage");
+    }
+    let list = "t/d 7\n4 9 13 18 25\nt/z 8\n3 12\nt/a2 11\n3\nt/trunc 14\n3\n";
+    fs::write(dir.path().join("innodb_corrupted_pages"), list).unwrap();
+    dir
+}
+
+/// File, page size, page: in use (4, 9; 3), freed by the log (13), free from the start (25), built
+/// by the log (18; 12), of a table that is renamed and of one that is dropped.
+const DAMAGED: [(&str, usize, usize); 9] = [
+    ("t/d.ibd", 4096, 4),
+    ("t/d.ibd", 4096, 9),
+    ("t/d.ibd", 4096, 13),
+    ("t/d.ibd", 4096, 18),
+    ("t/d.ibd", 4096, 25),
+    ("t/z.ibd", 2048, 3),
+    ("t/z.ibd", 2048, 12),
+    ("t/a1.ibd", 4096, 3),
+    ("t/trunc.ibd", 4096, 3),
+];
+
+/// What the log repairs is repaired, and all other pages are as if nothing had been damaged.
+#[test]
+fn damaged_pages_are_repaired_or_listed() {
+    let good = backup();
+    prepare(good.path(), &super::storage::Disk).unwrap();
+    let damaged = damaged_backup();
+    let dir = damaged_backup();
+    let error = prepare(dir.path(), &super::storage::Disk).unwrap_err();
+    let (text, hint) = crate::hint::describe(&error);
+    assert!(text.contains("is prepared, but 4 pages in it stay damaged"), "{text}");
+    assert!(text.ends_with("t/d (page 4, 9), t/z (page 3), t/a2 (page 3)"), "{text}");
+    assert!(hint.unwrap().contains("CHECK TABLE"));
+    let list = fs::read_to_string(dir.path().join("innodb_corrupted_pages")).unwrap();
+    assert_eq!(list, "t/d 7\n4 9\nt/z 8\n3\nt/a2 11\n3\n");
+    for (name, before, size) in
+        [("t/d.ibd", "t/d.ibd", 4096), ("t/z.ibd", "t/z.ibd", 2048), ("t/a2.ibd", "t/a1.ibd", 4096)]
+    {
+        let before = pages(damaged.path(), before, size);
+        let (good, found) = (pages(good.path(), name, size), pages(dir.path(), name, size));
+        assert_eq!(good.len(), found.len());
+        for (page_no, (good, found)) in good.iter().zip(&found).enumerate() {
+            let expected = match (name, page_no) {
+                // Not one byte of these is changed.
+                ("t/d.ibd", 4 | 9) | ("t/z.ibd" | "t/a2.ibd", 3) => before[page_no].clone(),
+                ("t/d.ibd", 13 | 25) => vec![0; size],
+                _ => good.clone(),
+            };
+            assert_eq!(*found, expected, "page {page_no} of {name}");
+        }
+    }
+    let is_damaged = |line: &&str| DAMAGED.iter().any(|(name, ..)| line.ends_with(name));
+    let others = |contents: &str| -> Vec<String> {
+        let lines =
+            contents.lines().filter(|line| !is_damaged(line) && !line.ends_with("t/a2.ibd"));
+        lines.filter(|line| !line.ends_with("innodb_corrupted_pages")).map(str::to_owned).collect()
+    };
+    assert_eq!(others(&contents(dir.path())), others(&contents(good.path())));
+
+    // Once more: the same.
+    let before = contents(dir.path());
+    let error = prepare(dir.path(), &super::storage::Disk).unwrap_err();
+    assert!(format!("{error:#}").contains("4 pages in it stay damaged"), "{error:#}");
+    assert_eq!(contents(dir.path()), before);
+}
+
+#[test]
+fn a_killed_run_on_damaged_pages_can_be_repeated() {
+    let dir = damaged_backup();
+    prepare(dir.path(), &super::storage::Disk).unwrap_err();
+    let expected = contents(dir.path());
+    assert_repeatable(&damaged_backup, &expected, Some("stay damaged"), 29);
+}
+
+#[test]
+fn a_list_without_damage_that_stays_is_removed() {
+    let dir = damaged_backup();
+    // Repaired by other means.
+    for (name, size, page_no) in DAMAGED.into_iter().filter(|(name, ..)| *name != "t/d.ibd") {
+        let good = backup();
+        let page = pages(good.path(), name, size).swap_remove(page_no);
+        change(dir.path(), name, page_no * size, &page);
+    }
+    for page_no in [4, 9] {
+        let good = backup();
+        let page = pages(good.path(), "t/d.ibd", 4096).swap_remove(page_no);
+        change(dir.path(), "t/d.ibd", page_no * 4096, &page);
+    }
+    prepare(dir.path(), &super::storage::Disk).unwrap();
+    assert!(!dir.path().join("innodb_corrupted_pages").exists());
+    let state = fs::read_to_string(dir.path().join("xtrabackup_checkpoints")).unwrap();
+    assert!(state.contains("log-applied"));
+}
+
+/// Another page than those listed.
+#[test]
+fn damage_that_is_not_listed_is_an_error() {
+    let dir = damaged_backup();
+    change(dir.path(), "t/d.ibd", 5 * 4096 + 100, b"damage");
+    let error = format!("{:#}", prepare(dir.path(), &Faulty::after(1 << 40)).unwrap_err());
+    assert!(error.contains("corrupted page 5 at offset 20480 of"), "{error}");
+    let state = fs::read_to_string(dir.path().join("xtrabackup_checkpoints")).unwrap();
+    assert!(state.contains("full-backuped"));
 }
 
 /// What is not right is found before anything is written.
@@ -308,6 +433,8 @@ fn bad_backups_are_refused_before_the_first_write() {
         fs::write(dir.join(log), &bytes[..bytes.len() - 5]).unwrap();
     };
     assert_refused(cut, "The log was only applied up to LSN");
+    let list = |dir: &Path| fs::write(dir.join("innodb_corrupted_pages"), "t/d\n4\n").unwrap();
+    assert_refused(list, "innodb_corrupted_pages is damaged: line 1");
     assert_refused(|dir| change(dir, log, 200_000, &[0; 8]), "The log was only applied up to LSN");
     assert_refused(|dir| change(dir, log, 20, b"x"), "ib_logfile0 is unusable");
     assert_refused(|dir| change(dir, log, 4100, b"x"), "no valid checkpoint");

@@ -46,6 +46,11 @@ impl<'k> PageCheck<'k> {
         let codec = PageCodec::new(self.context, self.keys);
         codec.decode(bytes, page_no, &mut self.plain).map(drop)
     }
+
+    /// Id and version of the key with which the page is encrypted, if it is.
+    pub fn key_of(&self, bytes: &[u8]) -> Option<(u32, u32)> {
+        PageCodec::new(self.context, self.keys).key_of(bytes)
+    }
 }
 
 /// Whether reading the page again cannot help: its key is not to be had.

@@ -3,17 +3,19 @@
 //! open at a time: one is opened only when all ranges of those before it are claimed.
 
 use std::collections::hash_map::Entry;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, bail};
-use innodb::SpaceId;
+use anyhow::{Context, anyhow};
 use innodb::page::{self, Page, SpaceContext};
+use innodb::{PageId, PageNo, SpaceId};
 
 use super::{Copied, Source, SourceKind, Suspect, TRIES};
 use crate::backup::source_file::SourceFile;
 use crate::backup::spaces::{CopiedSpace, TableName};
+use crate::hint::WithHint;
 use crate::report::Report;
 use crate::sink::{self, SinkFile};
 
@@ -209,12 +211,37 @@ impl Queue {
                 Ok(())
             }
             _ if self.note_replaced(file) => Ok(()),
-            _ => bail!(
+            _ => Err(anyhow!(
                 "failed to read page after {TRIES} retries. File {} seems to be corrupted: \
                  {problem}",
                 path.display()
+            ))
+            .hint(
+                "look for the cause in the server's error log and in what it is stored on; \
+                 --log-innodb-page-corruption backs up all the same and lists the damaged pages",
             ),
         }
+    }
+
+    /// Lists damaged pages, which are copied as they are; false if another table has been put into
+    /// the file meanwhile.
+    pub fn list_corrupted(&self, file: &OpenFile, pages: impl Iterator<Item = PageNo>) -> bool {
+        let Some(context) = file.context.filter(|_| !self.note_replaced(file)) else {
+            return false;
+        };
+        let name = match &file.source.kind {
+            SourceKind::Table(name)
+            | SourceKind::New { name, .. }
+            | SourceKind::LateTable { name, .. } => name.as_bytes(),
+            SourceKind::System { .. } | SourceKind::Undo => {
+                file.source.target.as_os_str().as_bytes()
+            }
+        };
+        let corrupted = &mut lock(&self.state).copied.corrupted;
+        for page_no in pages {
+            corrupted.add(PageId { space: context.space_id(), page_no }, name);
+        }
+        true
     }
 
     /// Whether a table's file became another one's meanwhile, which is remembered.

@@ -140,7 +140,7 @@ fn the_result_is_that_of_the_other_form() {
 fn a_killed_run_can_be_repeated() {
     let whole = Archived::new();
     prepare(whole.path(), &super::super::storage::Disk).unwrap();
-    assert_repeatable(&|| Archived::new().dir, &contents(whole.path()), 9);
+    assert_repeatable(&|| Archived::new().dir, &contents(whole.path()), None, 9);
 }
 
 /// The server's own files are neither written nor cut, whatever their mode.
