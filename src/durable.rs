@@ -172,7 +172,11 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// `.NAME.tmp` beside `path`: copy back leaves such files out, of the reference and of ours.
-fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+///
+/// # Errors
+///
+/// A path without a name.
+pub fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(Errno::INVAL)?;
     let mut temporary = OsString::from(".");
     temporary.push(name);
@@ -181,7 +185,11 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// Removes what a killed run left; [`create_exclusive`] would stumble over it for ever.
-fn remove_leftover(temporary: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// What removing reports, but not that there is nothing.
+pub fn remove_leftover(temporary: &Path) -> io::Result<()> {
     match fs::remove_file(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

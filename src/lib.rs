@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod cli;
+pub mod decompress;
 pub mod defaults_file;
 pub mod durable;
 pub mod hint;
@@ -19,3 +20,4 @@ pub mod report;
 pub mod restore;
 pub mod sink;
 mod stdio;
+mod threads;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use mariabackup::backup;
 use mariabackup::cli::usage_error::UsageError;
 use mariabackup::cli::{self, Action, Environment, help, secret};
+use mariabackup::decompress;
 use mariabackup::hint;
 use mariabackup::mbstream;
 use mariabackup::names;
@@ -78,6 +79,7 @@ fn execute(command: &Command) -> anyhow::Result<()> {
         Command::Restore(options) => restore::run(options, &report),
         Command::Prepare(options) => prepare::run(options, &report),
         Command::Backup(options) => backup::run(options, &report),
+        Command::Decompress(options) => decompress::run(options, &report),
     };
     // Neither the live line nor what is not written yet must stand in the way of what is said last.
     report.phase_done();

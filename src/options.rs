@@ -20,6 +20,8 @@ pub enum Command {
     Prepare(Box<PrepareOptions>),
     /// `--copy-back`, `--move-back`
     Restore(Box<RestoreOptions>),
+    /// `--decompress`
+    Decompress(DecompressOptions),
 }
 
 impl Command {
@@ -29,6 +31,7 @@ impl Command {
             Self::Backup(options) => options.verbose,
             Self::Prepare(options) => options.verbose,
             Self::Restore(options) => options.verbose,
+            Self::Decompress(options) => options.verbose,
         }
     }
 }
@@ -150,6 +153,19 @@ pub struct RestoreOptions {
     pub force_non_empty_directories: bool,
     /// `--force-unprepared`
     pub force_unprepared: bool,
+    /// `--verbose`
+    pub verbose: bool,
+}
+
+/// Options of `--decompress`.
+#[derive(Debug, Clone)]
+pub struct DecompressOptions {
+    /// The backup.
+    pub target_dir: PathBuf,
+    /// Threads; absent: one.
+    pub parallel: Option<NonZeroUsize>,
+    /// `--remove-original`
+    pub remove_original: bool,
     /// `--verbose`
     pub verbose: bool,
 }

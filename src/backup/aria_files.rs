@@ -14,11 +14,12 @@ use innodb::encrypted::KeySource;
 use mdl::lock::TableLocks;
 
 use super::copy::Check;
-use super::other_files::{OtherFile, in_threads};
+use super::other_files::OtherFile;
 use super::plan::{EngineTable, Plan, is_written_under_locks};
 use super::source_file::SourceFile;
 use crate::report::Report;
 use crate::sink::{self, Sink, SinkFile};
+use crate::threads::in_threads;
 
 /// Bytes read, verified and written at a time.
 const UNIT: usize = 1 << 20;

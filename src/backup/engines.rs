@@ -30,13 +30,14 @@ use mdl::session::Session;
 
 use super::aria_files::{self, AriaTables};
 use super::copy::Check;
-use super::other_files::{FileCopy, OtherFile, Writers, in_threads};
+use super::other_files::{FileCopy, OtherFile, Writers};
 use super::plan::{Plan, is_written_under_locks};
 use super::rocksdb::MyRocks;
 use super::system_tables::SystemTables;
 use crate::hooks;
 use crate::report::Report;
 use crate::sink::Sink;
+use crate::threads::in_threads;
 
 /// The other engines' part of a backup.
 pub struct OtherEngines<'a> {

@@ -8,11 +8,10 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use innodb::datadir::FileIdentity;
 
 use super::copy::Check;
@@ -20,6 +19,7 @@ use super::definitions::Definitions;
 use super::source_file::SourceFile;
 use crate::report::Report;
 use crate::sink::{self, Sink};
+use crate::threads::in_threads;
 
 /// Bytes read and written at a time.
 const UNIT: usize = 1 << 20;
@@ -229,42 +229,4 @@ pub fn is_settled(identity: &FileIdentity, now: SystemTime) -> bool {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let limit = i64::try_from(now.saturating_sub(CLOCK_STEP).as_nanos()).unwrap_or(i64::MAX);
     identity.mtime.max(identity.ctime) < limit
-}
-
-/// Runs `work` on each of `items` in `threads` threads.
-///
-/// # Errors
-///
-/// The first of `work`, which ends all threads.
-pub fn in_threads<T: Sync>(
-    threads: usize,
-    items: &[T],
-    work: impl Fn(usize, &T) -> anyhow::Result<()> + Sync,
-) -> anyhow::Result<()> {
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let run = &|thread| {
-        while !failed.load(Ordering::Relaxed) {
-            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            if let Err(error) = work(thread, item) {
-                failed.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
-        }
-        Ok(())
-    };
-    if items.len() < 2 || threads < 2 {
-        return run(0);
-    }
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || run(thread))).collect();
-        let mut result = Ok(());
-        for worker in workers {
-            match worker.join() {
-                Ok(outcome) => result = result.and(outcome),
-                Err(_) => bail!("a copy thread ended unexpectedly"),
-            }
-        }
-        result
-    })
 }

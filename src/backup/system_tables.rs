@@ -12,10 +12,11 @@ use std::time::SystemTime;
 use anyhow::Context;
 use innodb::datadir::FileIdentity;
 
-use super::other_files::{OtherFile, in_threads, is_settled};
+use super::other_files::{OtherFile, is_settled};
 use super::plan::{Plan, is_written_under_locks};
 use super::source_file::SourceFile;
 use crate::sink::{self, Sink, SinkFile};
+use crate::threads::in_threads;
 
 /// Bytes of which a checksum tells whether they changed.
 const BLOCK: usize = 64 << 10;

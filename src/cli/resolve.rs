@@ -17,7 +17,8 @@ use super::value::{self, Value};
 use super::{Action, Parser, help, secret};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, Command, LongQueries, Output, PrepareOptions, RestoreMode, RestoreOptions,
+    BackupOptions, Command, DecompressOptions, LongQueries, Output, PrepareOptions, RestoreMode,
+    RestoreOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -56,7 +57,12 @@ impl Parser<'_> {
             Mode::Prepare => Command::Prepare(Box::new(self.prepare(tool_name)?)),
             Mode::CopyBack => self.restore(tool_name, RestoreMode::Copy)?,
             Mode::MoveBack => self.restore(tool_name, RestoreMode::Move)?,
-            Mode::Decompress => return Err(UsageError::NotSupported("decompress".to_owned())),
+            Mode::Decompress => Command::Decompress(DecompressOptions {
+                target_dir: self.target_dir()?,
+                parallel: self.parallel(),
+                remove_original: self.settings.flag("remove-original"),
+                verbose: self.settings.flag("verbose"),
+            }),
         };
         Ok(Action::Run { command, ask_password })
     }

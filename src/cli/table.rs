@@ -299,8 +299,7 @@ pub static OPTIONS: &[Spec] = &[
     flag("apply-log", ALL, "The same as --prepare.").alias_of("prepare"),
     flag("copy-back", ALL, "Copy a prepared backup to where the server looks for its data."),
     flag("move-back", ALL, "As --copy-back, but move the files: the backup is used up."),
-    flag("decompress", DECOMPRESS, "Unpack the .qp files of a backup taken with --compress.")
-        .not_yet(),
+    flag("decompress", DECOMPRESS, "Unpack the .qp files of a backup taken with --compress."),
     text_or(
         "target-dir",
         "./xtrabackup_backupfiles/",
@@ -403,7 +402,7 @@ pub static OPTIONS: &[Spec] = &[
         "Bytes per compressed piece.",
     )
     .no_effect(),
-    flag("remove-original", DECOMPRESS, "Delete each .qp file once it is unpacked.").not_yet(),
+    flag("remove-original", DECOMPRESS, "Delete each .qp file once all are unpacked."),
     flag("galera-info", BACKUP, "Record the state of the Galera node.").not_yet(),
     flag("slave-info", BACKUP, "Record the position of the replica in its primary's log.")
         .not_yet(),

@@ -208,11 +208,6 @@ fn misplaced_and_contradicting_options_have_theirs() {
             1,
             "[00] NOW option '--innobackupex' is not supported yet by this version",
         ),
-        (
-            &["--decompress"],
-            1,
-            "[00] NOW option '--decompress' is not supported yet by this version",
-        ),
         (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),
     ]);
 }

@@ -1,0 +1,174 @@
+//! `--decompress`: unpacks the files of a backup that was taken with `--compress`.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Write as _};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use crate::durable::{self, FileSystem};
+use crate::options::DecompressOptions;
+use crate::report::Report;
+use crate::threads::in_threads;
+
+/// Extension of compressed files.
+const EXTENSION: &str = "qp";
+const BUFFER: usize = 1 << 20;
+
+/// Unpacks every `.qp` file in `options.target_dir`. All is on stable storage before the first
+/// original is removed.
+///
+/// # Errors
+///
+/// A file that is damaged, one that exists with other contents, what the system reports. The
+/// originals stay; what was unpacked does so too, and is checked by the next run.
+pub fn run(options: &DecompressOptions, report: &Report) -> anyhow::Result<()> {
+    let dir = &options.target_dir;
+    let mut files = Vec::new();
+    find(dir, &mut files)?;
+    let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;
+    let threads = options.parallel.map_or(1, NonZeroUsize::get);
+    in_threads(threads, &files, |thread, file| {
+        let name = file.strip_prefix(dir).unwrap_or(file);
+        report.say_as(thread, format_args!("decompressing ./{}", name.display()));
+        unpack(file).with_context(|| format!("decompress {}", file.display()))
+    })?;
+    file_system.sync().with_context(|| format!("sync {}", dir.display()))?;
+    if options.remove_original {
+        for file in &files {
+            report.say(format_args!("Removing {}", file.display()));
+            fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+        }
+        file_system.sync().with_context(|| format!("sync {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// All compressed files below `dir`.
+fn find(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let context = || format!("list {}", dir.display());
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        let (path, kind) = (entry.path(), entry.file_type().with_context(context)?);
+        if kind.is_dir() {
+            find(&path, files)?;
+        } else if kind.is_file() && path.extension().is_some_and(|e| e == EXTENSION) {
+            // Where such a file is unpacked by a shell, its name would be a command.
+            let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.@/_#".contains(byte);
+            let name = entry.file_name();
+            ensure!(
+                name.as_bytes().iter().all(is_plain),
+                "Error: invalid file name {}: the server has no such files",
+                path.display()
+            );
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+/// Unpacks `file` to the same name without the extension.
+fn unpack(file: &Path) -> anyhow::Result<()> {
+    let target = file.with_extension("");
+    let temporary = durable::temporary_beside(&target)?;
+    durable::remove_leftover(&temporary)?;
+    let input = BufReader::with_capacity(BUFFER, File::open(file)?);
+    let output = durable::create_exclusive(&temporary, durable::file_mode())?;
+    let unpacked = || -> anyhow::Result<()> {
+        let mut output = BufWriter::with_capacity(BUFFER, output);
+        qpress::unpack(input, &mut output)?;
+        output.flush().context("write what is unpacked")?;
+        match durable::rename_new(&temporary, &target) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                // An earlier run came as far as this.
+                ensure!(
+                    durable::same_contents(&temporary, &target)?,
+                    "{} exists already, with other contents",
+                    target.display()
+                );
+                Ok(fs::remove_file(&temporary)?)
+            }
+            other => Ok(other?),
+        }
+    };
+    let result = unpacked();
+    if result.is_err() {
+        // The first error is the one to tell of.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use qpress::Packer;
+
+    use super::*;
+
+    fn pack(path: &Path, bytes: &[u8]) {
+        let mut packer = Packer::new(b"name", 4096);
+        let mut output = Vec::new();
+        packer.add(bytes, &mut output);
+        packer.finish(&mut output);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, output).unwrap();
+    }
+
+    fn decompress(dir: &Path, remove_original: bool) -> anyhow::Result<()> {
+        let options = DecompressOptions {
+            target_dir: dir.to_path_buf(),
+            parallel: NonZeroUsize::new(3),
+            remove_original,
+            verbose: false,
+        };
+        run(&options, &Report::to_stderr(false))
+    }
+
+    #[test]
+    fn files_are_unpacked_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let big = vec![7; 100_000];
+        let files = [("ibdata1", &big[..]), ("db/t.frm", b"x"), ("db/empty", b"")];
+        for (name, bytes) in files {
+            pack(&dir.path().join(format!("{name}.qp")), bytes);
+        }
+        fs::write(dir.path().join("xtrabackup_checkpoints"), b"plain").unwrap();
+        decompress(dir.path(), false).unwrap();
+        // Once more, after it was interrupted.
+        decompress(dir.path(), true).unwrap();
+        for (name, bytes) in files {
+            assert!(fs::read(dir.path().join(name)).unwrap() == bytes, "{name}");
+            assert!(!dir.path().join(format!("{name}.qp")).exists(), "{name}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_no_original_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ibdata1.qp");
+        pack(&path, b"new");
+        fs::write(dir.path().join("ibdata1"), b"old").unwrap();
+        let error = decompress(dir.path(), true).unwrap_err();
+        assert!(format!("{error:#}").contains("exists already, with other contents"), "{error:#}");
+        assert_eq!(fs::read(dir.path().join("ibdata1")).unwrap(), b"old");
+
+        fs::remove_file(dir.path().join("ibdata1")).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = decompress(dir.path(), true).unwrap_err();
+        assert!(format!("{error:#}").contains("cut"), "{error:#}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn names_that_a_shell_would_run() {
+        let dir = tempfile::tempdir().unwrap();
+        pack(&dir.path().join("x;reboot.qp"), b"");
+        let error = decompress(dir.path(), false).unwrap_err();
+        assert!(error.to_string().starts_with("Error: invalid file name"), "{error}");
+    }
+}
