@@ -7,6 +7,7 @@
 // A panic is how a test fails, so that nearly every function here may panic.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod backed_up;
 pub mod chaos;
 pub mod compare;
 pub mod ddl;

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! spec = file *( ";" file )
-//! file = path ":" size [ ":autoextend" [ ":max:" size ] ] [ "new" ] [ "raw" ]
+//! file = path ":" size [ grow ] [ "new" ] [ "raw" ]
+//! grow = ":autoextend" [ ":max:" size ] [ ":autoshrink" ]
 //! size = digits [ "K" | "M" | "G" ]      in whole MiB, rounded down
 //! ```
 //!
-//! Source: `SysTablespace::parse_params` in `fsp0sysspace.cc`, 10.11.
+//! Source: `SysTablespace::parse_params` in `fsp0sysspace.cc`, 10.11; `:autoshrink`, with which a
+//! server cuts the file when it starts or stops, is of 11.2 (tried with 11.8).
 
 use std::fmt;
 
@@ -136,6 +138,7 @@ impl DataFile {
                 let (limit, after) = self::size(after).ok_or(error(DataFilePathError::Size))?;
                 (max, rest) = (Some(limit), after);
             }
+            rest = rest.strip_prefix(":autoshrink").unwrap_or(rest);
         }
         let mut raw = None;
         let after_new = rest.strip_prefix("new");
@@ -231,6 +234,19 @@ mod tests {
             spec.strip_directories().to_string(),
             "ibdata1:1G;ibdata2:3072k;ibdata3:2097153:autoextend:max:5g"
         );
+    }
+
+    #[test]
+    fn files_that_shrink() {
+        for text in ["a:12M:autoextend:autoshrink", "a:12M:autoextend:max:50M:autoshrink"] {
+            let spec = DataFilePath::parse(text).unwrap();
+            assert!(spec.files()[0].autoextend());
+            assert_eq!(spec.to_string(), text);
+        }
+        for text in ["a:12M:autoshrink", "a:12M:autoextend:autoshrink:max:50M"] {
+            let refused = DataFilePathError::Suffix(text.into());
+            assert_eq!(DataFilePath::parse(text), Err(refused));
+        }
     }
 
     #[test]
