@@ -1,5 +1,6 @@
-//! Backups of servers with every storage setting, under load: taken by ours, prepared by either
-//! tool, restored, brought up to date from the binary log and compared.
+//! Backups of servers with storage settings that the combinations of `matrix` do not have, under
+//! load: taken by ours, prepared by either tool, restored, brought up to date from the binary log
+//! and compared.
 
 #![cfg(test)]
 
@@ -9,9 +10,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 use std::{fs, thread};
 
-use compat_tests::compare::{State, check_tables, replay_binlog};
+use compat_tests::backed_up::BackedUp;
+use compat_tests::compare::State;
 use compat_tests::installation::{Series, workspace_dir};
-use compat_tests::server::{PROVIDERS, TestServer, copy_tree, wait_until};
+use compat_tests::server::{PROVIDERS, TestServer, wait_until};
 use compat_tests::tool::{Running, Tool, run};
 use compat_tests::vault::{TOKEN, Vault};
 use compat_tests::workload::{Tables, Workload, create_tables_of};
@@ -29,122 +31,15 @@ const ROW_FORMATS: [(&str, &str); 8] = [
     ("busy.zip1", "ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=1"),
 ];
 
-/// Those of them that a server with such pages can have.
-fn row_formats(page_kib: u64) -> Vec<(&'static str, &'static str)> {
-    let fits = |definition: &str| match definition.split_once("KEY_BLOCK_SIZE=") {
-        None => true,
-        Some((_, kib)) => page_kib <= 16 && kib.parse::<u64>().unwrap() <= page_kib,
-    };
-    ROW_FORMATS.into_iter().filter(|(_, definition)| fits(definition)).collect()
-}
-
 const OTHERS: [(&str, &str); 2] =
     [("busy.aria", "ENGINE=Aria TRANSACTIONAL=1"), ("busy.myisam", "ENGINE=MyISAM")];
-
-/// A server with these options and a backup of it by ours, taken while `tables` were written.
-struct BackedUp {
-    source: TestServer,
-    backup: PathBuf,
-    state: State,
-}
-
-impl BackedUp {
-    fn new(series: Series, options: &[&str], tables: &Tables) -> Self {
-        let source = TestServer::start_series(series, options);
-        create_tables_of(&source, tables);
-        Self::of(source, tables, &[])
-    }
-
-    fn of(source: TestServer, tables: &Tables, options: &[&str]) -> Self {
-        let backup = source.dir().join("backup");
-        let load = Workload::start_on(&source, tables, 7, 3);
-        load.wait_for(500);
-        let options = [&["--parallel=2"], options].concat();
-        Tool::Ours.backup(&source, &backup, &options);
-        load.wait_for(200);
-        load.stop();
-        let state = State::of(&source);
-        Self { source, backup, state }
-    }
-
-    /// Each tool prepares a copy; the restored server must hold what the source does.
-    fn check(&self) {
-        self.check_with(&[Tool::Reference(self.source.series()), Tool::Ours]);
-    }
-
-    fn check_with(&self, tools: &[Tool]) {
-        let series = self.source.series();
-        // Folders are those of the restored server.
-        let dir = self.source.dir().to_str().unwrap();
-        let options = self.source.options().iter().map(|option| option.replace(dir, "{dir}"));
-        let options: Vec<String> = options.collect();
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        for tool in tools {
-            let prepared = self.source.dir().join("prepared");
-            copy_tree(&self.backup, &prepared);
-            run(tool.prepare_command(&prepared, &[]).env("VAULT_TOKEN", TOKEN)).expect_success();
-            let restored = Tool::Ours.restore(&prepared, series, &options);
-            println!("prepared by {tool:?}: restored");
-            replay_binlog(&self.source, &self.backup, &restored);
-            self.state.assert_same_as(&State::of(&restored));
-            check_tables(&restored);
-            drop(restored);
-            fs::remove_dir_all(&prepared).unwrap();
-            if self.source.dir().join("moved").exists() {
-                fs::remove_dir_all(self.source.dir().join("elsewhere")).unwrap();
-            }
-        }
-    }
-}
-
-fn check_page_size(series: Series, page_kib: u64, more: &[&str]) {
-    let size = format!("--innodb-page-size={page_kib}k");
-    let options = [&[size.as_str()], more].concat();
-    BackedUp::new(series, &options, &Tables::new(&row_formats(page_kib), &OTHERS)).check();
-}
-
-#[test]
-fn pages_of_4_kib() {
-    check_page_size(Series::V10_11, 4, &[]);
-}
-
-#[test]
-fn pages_of_8_kib_with_older_checksums() {
-    check_page_size(Series::V11_8, 8, &["--innodb-checksum-algorithm=crc32"]);
-}
-
-#[test]
-fn pages_of_16_kib_with_strict_older_checksums() {
-    check_page_size(Series::V10_11, 16, &["--innodb-checksum-algorithm=strict_crc32"]);
-}
-
-#[test]
-fn pages_of_32_kib() {
-    check_page_size(Series::V10_11, 32, &["--innodb-checksum-algorithm=strict_full_crc32"]);
-}
-
-#[test]
-fn pages_of_64_kib() {
-    check_page_size(Series::V11_8, 64, &[]);
-}
-
-/// 10.5 has checksums that later servers only read.
-#[test]
-fn checksums_of_10_5() {
-    for (algorithm, page_kib) in
-        [("innodb", 16), ("strict_innodb", 8), ("none", 4), ("strict_none", 16)]
-    {
-        let algorithm = format!("--innodb-checksum-algorithm={algorithm}");
-        check_page_size(Series::V10_5, page_kib, &[&algorithm]);
-    }
-}
 
 /// Pages of one file that were written under different settings.
 #[test]
 fn checksums_that_change() {
     let series = Series::V10_5;
     let source = TestServer::start_series(series, &["--innodb-checksum-algorithm=innodb"]);
-    let tables = Tables::new(&row_formats(16), &OTHERS);
+    let tables = Tables::new(&ROW_FORMATS, &OTHERS);
     create_tables_of(&source, &tables);
     for algorithm in ["none", "crc32"] {
         source.execute(format!("SET GLOBAL innodb_checksum_algorithm = {algorithm}"));
@@ -156,10 +51,31 @@ fn checksums_that_change() {
     BackedUp::of(source, &tables, &[]).check();
 }
 
+/// Tables that were made under different settings, and changed under others.
+#[test]
+fn checksums_of_each_table() {
+    for series in Series::CURRENT {
+        let source = TestServer::start_series(series, &["--innodb-checksum-algorithm=crc32"]);
+        let tables = Tables::new(&ROW_FORMATS, &OTHERS);
+        create_tables_of(&source, &tables);
+        for algorithm in ["full_crc32", "strict_crc32", "strict_full_crc32"] {
+            source.execute(format!("SET GLOBAL innodb_checksum_algorithm = {algorithm}"));
+            source.execute("ALTER TABLE busy.redundant FORCE");
+            source.execute(format!("CREATE TABLE test.{algorithm} LIKE busy.zip4"));
+            source.execute(format!("INSERT INTO test.{algorithm} SELECT * FROM busy.dynamic"));
+        }
+        source.execute("SET GLOBAL innodb_checksum_algorithm = full_crc32");
+        source.execute("ALTER TABLE busy.zip4 FORCE");
+        BackedUp::of(source, &tables, &[]).check();
+    }
+}
+
 #[test]
 fn any_number_of_undo_tablespaces() {
     let tables = Tables::new(&ROW_FORMATS[..3], &[]);
-    for (series, count) in [(Series::V10_11, 0), (Series::V10_5, 2), (Series::V10_11, 127)] {
+    for (series, count) in
+        [(Series::V10_11, 0), (Series::V10_5, 0), (Series::V10_5, 2), (Series::V11_8, 127)]
+    {
         let count = format!("--innodb-undo-tablespaces={count}");
         let options = [count.as_str(), "--innodb-undo-directory={dir}/undo"];
         let backed_up = BackedUp::new(series, &options, &tables);
@@ -233,11 +149,6 @@ fn compressed_pages() {
     check_compressed_pages(Series::V10_11, &[], "");
 }
 
-#[test]
-fn compressed_pages_with_older_checksums() {
-    check_compressed_pages(Series::V11_8, &["--innodb-checksum-algorithm=crc32"], "");
-}
-
 /// Options of a server with the keys 1 and 2.
 fn key_options(more: &[&str]) -> Vec<String> {
     let keys = workspace_dir().join("keys/testdata/plain");
@@ -279,22 +190,6 @@ fn check_encrypted_tables(series: Series, more: &[&str]) {
 }
 
 #[test]
-fn encrypted_tables() {
-    check_encrypted_tables(Series::V10_11, &[]);
-}
-
-#[test]
-fn encrypted_by_default_with_older_checksums() {
-    let options = [
-        "--innodb-encrypt-tables=ON",
-        "--innodb-encryption-threads=4",
-        "--innodb-checksum-algorithm=crc32",
-        "--file-key-management-encryption-algorithm=aes_ctr",
-    ];
-    check_encrypted_tables(Series::V11_8, &options);
-}
-
-#[test]
 fn encrypted_system_and_undo_tablespaces() {
     let options = [
         "--innodb-encrypt-tables=FORCE",
@@ -314,12 +209,9 @@ fn encrypted_system_and_undo_tablespaces() {
 
 #[test]
 fn compressed_and_encrypted_pages() {
-    for (series, checksums) in [(Series::V10_11, "crc32"), (Series::V11_8, "full_crc32")] {
-        let checksums = format!("--innodb-checksum-algorithm={checksums}");
-        let options = key_options(&[&checksums]);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        check_compressed_pages(series, &options, "ENCRYPTED=YES ENCRYPTION_KEY_ID=2");
-    }
+    let options = key_options(&["--innodb-checksum-algorithm=crc32"]);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    check_compressed_pages(Series::V11_8, &options, "ENCRYPTED=YES ENCRYPTION_KEY_ID=2");
 }
 
 /// Encryption begins, and ends again, on all tablespaces while the backup runs.
@@ -472,10 +364,8 @@ fn encrypted_redo_log() {
 
 #[test]
 fn redo_log_of_blocks() {
-    for options in [&["--innodb-log-file-size=4M"][..], &["--innodb-page-size=4k"]] {
-        let tables = Tables::new(&row_formats(4), &OTHERS);
-        BackedUp::new(Series::V10_5, options, &tables).check();
-    }
+    let tables = Tables::new(&ROW_FORMATS, &OTHERS);
+    BackedUp::new(Series::V10_5, &["--innodb-log-file-size=4M"], &tables).check();
 }
 
 /// Tables of other engines, elsewhere, in partitions: a server that has no log of its DDL.
@@ -487,19 +377,4 @@ fn usual_tables_of_10_5() {
     let elsewhere = backed_up.source.dir().join("elsewhere");
     fs::rename(&elsewhere, elsewhere.with_file_name("moved")).unwrap();
     backed_up.check();
-}
-
-#[test]
-fn encrypted_redo_log_of_blocks() {
-    for mode in ["aes_cbc", "aes_ctr"] {
-        let mode = format!("--file-key-management-encryption-algorithm={mode}");
-        let options = [
-            "--innodb-encrypt-log=ON",
-            "--innodb-encrypt-tables=ON",
-            "--innodb-encryption-threads=4",
-            "--innodb-checksum-algorithm=crc32",
-            &mode,
-        ];
-        check_encrypted_tables(Series::V10_5, &options);
-    }
 }

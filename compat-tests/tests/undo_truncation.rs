@@ -3,11 +3,12 @@
 #![cfg(test)]
 
 use std::fs;
+use std::sync::mpsc;
 use std::thread;
 
 use compat_tests::compare::{State, check_tables, replay_binlog};
 use compat_tests::hooks::HookedBackup;
-use compat_tests::installation::Series;
+use compat_tests::installation::{Series, workspace_dir};
 use compat_tests::server::{TestServer, copy_tree, wait_until};
 use compat_tests::tool::Tool;
 use mysql::prelude::Queryable as _;
@@ -35,6 +36,9 @@ const UNDO: [&str; 4] = [
     "--innodb-max-undo-log-size=10M",
     "--innodb-purge-rseg-truncate-frequency=1",
 ];
+
+const TRUNCATIONS: &str = "SELECT variable_value FROM information_schema.global_status \
+                           WHERE variable_name = 'Innodb_undo_truncations'";
 
 /// Undo tablespaces grow before and are truncated while the backup waits at `point`.
 fn undo_truncated_at(series: Series, point: &str, threads: &str) {
@@ -67,9 +71,7 @@ fn undo_truncated_at(series: Series, point: &str, threads: &str) {
     assert!((1..=3).any(|n| len(n) > 10 << 20), "{:?}", [len(1), len(2), len(3)]);
     let largest = (1..=3).max_by_key(|n| len(*n)).unwrap();
     let point = point.replace("undo", &format!("undo00{largest}"));
-    let truncations = "SELECT variable_value FROM information_schema.global_status \
-                       WHERE variable_name = 'Innodb_undo_truncations'";
-    assert_eq!(source.query_u64(truncations), 0);
+    assert_eq!(source.query_u64(TRUNCATIONS), 0);
 
     let backup = source.dir().join("backup");
     let mut tool = HookedBackup::start(&source, &backup, &[threads], &[&point]);
@@ -77,7 +79,7 @@ fn undo_truncated_at(series: Series, point: &str, threads: &str) {
     drop(reader);
     wait_until("undo tablespaces to be truncated", || {
         source.execute("DELETE FROM test.t ORDER BY id LIMIT 10");
-        source.query_u64(truncations) > 0 && len(largest) == 10 << 20
+        source.query_u64(TRUNCATIONS) > 0 && len(largest) == 10 << 20
     });
     source.execute("UPDATE test.t SET v = 'afterwards' WHERE id % 5 = 1");
     tool.go_on(&point);
@@ -111,5 +113,48 @@ fn undo_tablespaces_truncated_while_they_are_copied() {
 fn undo_tablespaces_truncated_after_they_were_copied() {
     for series in Series::CURRENT {
         undo_truncated_at(series, "after-tablespaces", "--parallel=2");
+    }
+}
+
+/// Encrypted undo tablespaces, truncated over and over while they are copied.
+#[test]
+fn undo_tablespaces_truncated_every_second() {
+    let keys = workspace_dir().join("keys/testdata/plain");
+    let keys = format!("--file-key-management-filename={}", keys.display());
+    let encryption = [
+        "--plugin-load-add=file_key_management",
+        &keys,
+        "--innodb-encrypt-tables=ON",
+        "--innodb-encryption-threads=2",
+        "--innodb-encrypt-log=ON",
+    ];
+    let options = [&UNDO[..], &encryption].concat();
+    for series in [Series::V10_5, Series::V11_8] {
+        let source = TestServer::start_series(series, &options);
+        source.execute_all(&[
+            "CREATE TABLE test.t (id INT PRIMARY KEY, v VARCHAR(250)) ENGINE=InnoDB",
+            "INSERT INTO test.t SELECT seq, REPEAT('x', 250) FROM test.seq_1_to_20000",
+        ]);
+        let (stop, stopped) = mpsc::channel::<()>();
+        let mut writer = source.connect();
+        let writer = thread::spawn(move || {
+            let mut round = 0;
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                round += 1;
+                let sql = format!("UPDATE test.t SET v = REPEAT('{}', 249)", round % 10);
+                writer.query_drop(sql).unwrap();
+            }
+        });
+        let truncations = || source.query_u64(TRUNCATIONS);
+        wait_until("undo tablespaces to be truncated", || truncations() > 0);
+        let before = truncations();
+        let backup = source.dir().join("backup");
+        // Takes several seconds.
+        Tool::Ours.backup(&source, &backup, &["--parallel=2", "--throttle=1"]);
+        let during = truncations() - before;
+        drop(stop);
+        writer.join().unwrap();
+        assert!(during > 1, "{series}: {during} truncations");
+        check_with_both_tools(&source, &options);
     }
 }
