@@ -1,7 +1,10 @@
 //! How hard threads work on a server.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Pauses after each step of a thread, by how long the step took: so a server is busy for the same
 /// part of the time, however fast the machine is.
@@ -19,10 +22,10 @@ impl Pace {
         Self { rest }
     }
 
-    /// Takes a step, then pauses.
+    /// Takes a step, then pauses, but never for long: threads are to end soon when they are told.
     pub fn step(self, step: impl FnOnce()) {
         let start = Instant::now();
         step();
-        thread::sleep(start.elapsed() * self.rest);
+        thread::sleep((start.elapsed() * self.rest).min(LONGEST));
     }
 }
