@@ -20,7 +20,7 @@ use crate::metadata::Plugins;
 /// Variables of key managements that are options too, with underscores.
 pub const VARIABLES: [&str; 10] = [
     "file_key_management_filename",
-    "file_key_management_filekey",
+    FILEKEY,
     "file_key_management_encryption_algorithm",
     "file_key_management_digest",
     "file_key_management_use_pbkdf2",
@@ -34,6 +34,7 @@ pub const VARIABLES: [&str; 10] = [
 /// The server tells nobody this one.
 pub const VAULT_TOKEN: &str = "hashicorp_key_management_token";
 
+const FILEKEY: &str = "file_key_management_filekey";
 const VAULT_URL: &str = "hashicorp_key_management_vault_url";
 /// Plugins that manage keys, as servers name them.
 const FILE: &str = "file_key_management";
@@ -91,6 +92,19 @@ pub fn open(
         _ => bail!("the key management {plugin} is not supported"),
     };
     opened.with_context(|| format!("use the key management {plugin}")).map(Some)
+}
+
+/// Leaves out of what a backup stores the secret by which the key file is encrypted; a `FILE:` and
+/// a path stay. Returns whether there was one.
+pub fn leave_out_secrets(plugins: &mut Plugins) -> bool {
+    let mut is_secret = false;
+    for (name, value) in &mut plugins.variables {
+        if name == FILEKEY && !value.is_empty() && !value.starts_with("FILE:") {
+            value.clear();
+            is_secret = true;
+        }
+    }
+    is_secret
 }
 
 /// The variables of a plugin.
@@ -255,6 +269,18 @@ mod tests {
         assert!(broken.contains("token") && !broken.contains("t 1"), "{broken}");
         let vault = plugins(&[VAULT], &[(VAULT_URL, "vault:8200")]);
         assert!(error(&vault, &options(&[(VAULT_TOKEN, "t.1")])).contains("vault:8200"));
+    }
+
+    #[test]
+    fn nothing_secret_is_stored() {
+        for (value, stored, is_secret) in
+            [("secret", "", true), ("FILE:/etc/key", "FILE:/etc/key", false), ("", "", false)]
+        {
+            let mut known = plugins(&[FILE], &[(FILEKEY, value), ("file_key_management_x", "y")]);
+            assert_eq!(leave_out_secrets(&mut known), is_secret);
+            let expected = plugins(&[FILE], &[(FILEKEY, stored), ("file_key_management_x", "y")]);
+            assert_eq!(known.variables, expected.variables);
+        }
     }
 
     #[test]

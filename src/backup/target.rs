@@ -226,7 +226,7 @@ impl Metadata<'_> {
             write(sink, names.binlog_info, &metadata::binlog_info(binlog))?;
         }
         report.say("Writing backup-my.cnf");
-        write(sink, metadata::BACKUP_MY_CNF, &self.my_cnf()?.render())?;
+        write(sink, metadata::BACKUP_MY_CNF, &self.my_cnf(report)?.render())?;
         report.say(format_args!("Writing {}", names.info));
         let uuid = session.query_value("SELECT UUID()").context("ask the server for a UUID")?;
         let time = |time: DateTime<Local>| time.format("%Y-%m-%d %H:%M:%S").to_string();
@@ -280,8 +280,15 @@ impl Metadata<'_> {
         written.with_context(|| format!("write {}", path.display()))
     }
 
-    fn my_cnf(&self) -> anyhow::Result<BackupMyCnf> {
+    fn my_cnf(&self, report: &Report) -> anyhow::Result<BackupMyCnf> {
         let facts = self.facts;
+        let mut plugins = page_plugins(facts);
+        if plugins.as_mut().is_some_and(keys_source::leave_out_secrets) {
+            report.say(
+                "The filekey of the key file is not written to backup-my.cnf: give it to --prepare \
+                 by --file-key-management-filekey=FILE:PATH, in a file.",
+            );
+        }
         let data_file_path = DataFilePath::parse(&facts.innodb_data_file_path)
             .with_context(|| format!("understand {}", facts.innodb_data_file_path))?;
         Ok(BackupMyCnf {
@@ -293,7 +300,7 @@ impl Metadata<'_> {
             undo_tablespaces: facts.innodb_undo_tablespaces,
             compression_level: facts.innodb_compression_level,
             buffer_pool_filename: None,
-            plugins: page_plugins(facts),
+            plugins,
         })
     }
 }
