@@ -72,6 +72,8 @@ pub struct BackupOptions {
     pub keys: KeyOptions,
     /// `--log-innodb-page-corruption`
     pub log_page_corruption: bool,
+    /// `--binlog`, `--skip-binlog`
+    pub engine_binlog: EngineBinlog,
     /// `--check-privileges`
     pub check_privileges: bool,
     /// `--verbose`
@@ -85,6 +87,15 @@ pub enum Output {
     Directory,
     /// To standard output: `--stream`.
     Stream,
+}
+
+/// What becomes of the binary log that `InnoDB` keeps (12.3 and later).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineBinlog {
+    /// It belongs to the backup.
+    Saved,
+    /// It is left out.
+    Skipped,
 }
 
 /// What to do about queries that run for long before `FLUSH TABLES WITH READ LOCK`.
@@ -116,6 +127,8 @@ pub struct PrepareOptions {
     pub use_memory: Option<u64>,
     /// Variables of the key management.
     pub keys: KeyOptions,
+    /// `--binlog`, `--skip-binlog`
+    pub engine_binlog: EngineBinlog,
     /// Wanted limit of open files.
     pub open_files_limit: Option<u64>,
     /// `--verbose`

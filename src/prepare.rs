@@ -14,11 +14,13 @@
 //! log       the log of the backup, and the empty one that is left
 //! journal   what makes torn writes good again
 //! corrupted pages that were damaged when they were copied
+//! binlog_files   the binary log that InnoDB keeps (12.3 and later)
 //! binlog    binary log position in the rollback segments
 //! ```
 
 mod archive;
 mod binlog;
+mod binlog_files;
 mod corrupted;
 mod index;
 mod journal;

@@ -35,6 +35,17 @@ pub fn is_undo_file_name(name: &str) -> bool {
         .is_some_and(|n| UNDO_FILES.contains(&n))
 }
 
+/// Name of a file of the binary log that `InnoDB` keeps (12.3 and later), by its number from 0.
+pub fn binlog_file_name(number: u64) -> String {
+    format!("binlog-{number:06}.ibb")
+}
+
+/// Number of the file of that binary log called `name`; `None` if that is none.
+pub fn binlog_file_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("binlog-")?.strip_suffix(".ibb")?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +57,17 @@ mod tests {
         assert!((1..=127).all(|n| is_undo_file_name(&undo_file_name(n))));
         for name in ["undo000", "undo128", "undo1", "undo0001", "undo+01", "Undo001", "undo", ""] {
             assert!(!is_undo_file_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn binlog_names() {
+        assert_eq!(binlog_file_name(7), "binlog-000007.ibb");
+        for number in [0, 7, 1_234_567] {
+            assert_eq!(binlog_file_number(&binlog_file_name(number)), Some(number));
+        }
+        for name in ["binlog-.ibb", "binlog-+1.ibb", "binlog-1.ibb2", "binlog.000001", ""] {
+            assert_eq!(binlog_file_number(name), None, "{name}");
         }
     }
 }

@@ -111,6 +111,8 @@ pub struct ServerFacts {
     undo_directory: PathBuf,
     aria_log_dir: PathBuf,
     log_bin_basename: Option<PathBuf>,
+    /// Only if InnoDB keeps the binary log.
+    engine_binlog_dir: Option<PathBuf>,
     ignored_databases: Vec<String>,
     unsupported: Vec<String>,
     engines: Vec<String>,
@@ -172,6 +174,10 @@ impl ServerFacts {
             undo_directory: folder("innodb_undo_directory")?,
             aria_log_dir: folder("aria_log_dir_path")?,
             log_bin_basename: folder("log_bin_basename").ok(),
+            engine_binlog_dir: variables
+                .text("binlog_storage_engine")
+                .is_ok_and(|engine| engine.eq_ignore_ascii_case("innodb"))
+                .then(|| folder("binlog_directory").unwrap_or_else(|_| datadir.clone())),
             ignored_databases: list.split(',').map(str::to_owned).collect(),
             rocksdb_datadir: variables.text("rocksdb_datadir").ok().map(PathBuf::from),
             unsupported,
@@ -204,6 +210,11 @@ impl ServerFacts {
     /// A file of the binary log, by its name without folder.
     pub fn binlog_path(&self, file: &str) -> Option<PathBuf> {
         self.log_bin_basename.as_deref().map(|base| base.with_file_name(file))
+    }
+
+    /// Folder of the binary log, if `InnoDB` keeps it (12.3 and later).
+    pub fn engine_binlog_dir(&self) -> Option<&Path> {
+        self.engine_binlog_dir.as_deref()
     }
 
     /// Whether the server takes a folder in the data directory for no database.
@@ -363,5 +374,22 @@ mod tests {
         let Err(SessionError::NoValue { value, .. }) = facts("datadir") else { panic!() };
         assert_eq!(value, "datadir");
         assert_eq!(facts("log_bin_basename").unwrap().binlog_path("x"), None);
+    }
+
+    #[test]
+    fn the_folder_of_the_binary_log_that_innodb_keeps() {
+        let dir = |more: &[(&str, &str)]| {
+            let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let variables = Variables(VARIABLES.iter().chain(more).map(pair).collect());
+            let version = ServerVersion::parse("12.3.1-MariaDB").unwrap();
+            let facts = ServerFacts::from_variables(&variables, version, Vec::new(), Vec::new());
+            facts.unwrap().engine_binlog_dir().map(Path::to_owned)
+        };
+        assert_eq!(dir(&[]), None);
+        assert_eq!(dir(&[("binlog_storage_engine", ""), ("binlog_directory", "b")]), None);
+        let innodb = ("binlog_storage_engine", "InnoDB");
+        assert_eq!(dir(&[innodb, ("binlog_directory", "")]), Some("/srv/data/".into()));
+        assert_eq!(dir(&[innodb, ("binlog_directory", "b")]), Some("/srv/data/b".into()));
+        assert_eq!(dir(&[innodb, ("binlog_directory", "/b")]), Some("/b".into()));
     }
 }

@@ -111,6 +111,8 @@ impl<'a> OtherEngines<'a> {
         self.aria.copy_online(plan)?;
         hooks::reach("after-aria");
         self.files.copy_all(&plan.plain, Writers::Possible)?;
+        // What is written to them from now on is in the redo log.
+        self.files.copy_all(&plan.binlog, Writers::Possible)?;
         self.files.definitions().refuse_unknown_engines(self.facts)?;
         self.system_tables.copy(plan)?;
         if let Some(rocksdb) = &mut self.rocksdb {
@@ -173,7 +175,9 @@ impl<'a> OtherEngines<'a> {
                 now.extend(files.cloned());
             }
         }
-        let keep = |target: &Path| empty.contains(target) || self.aria.has(target);
+        let is_binlog = |target: &Path| before.binlog.iter().any(|file| file.target == target);
+        let keep =
+            |target: &Path| empty.contains(target) || self.aria.has(target) || is_binlog(target);
         self.files.reconcile(&now, keep, Writers::Blocked)?;
         self.files.definitions().refuse_unknown_engines(self.facts)?;
         // Never copied before: only the lock makes them stand still.

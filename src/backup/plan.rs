@@ -33,6 +33,8 @@ pub struct Plan {
     pub databases: Vec<(PathBuf, bool)>,
     /// Files that Mroonga writes to through memory, so that their times tell nothing.
     pub mapped: Vec<OtherFile>,
+    /// The binary log, if InnoDB keeps it: the redo log brings it up to date.
+    pub binlog: Vec<OtherFile>,
     /// Files in database folders that no engine known here uses.
     pub unknown: Vec<OtherFile>,
     /// `.isl` files and the tablespaces that they name, which are not there.
@@ -110,6 +112,9 @@ impl Plan {
         let listing = DatadirListing::read(&facts.datadir, |name| !facts.ignores_database(name))?;
         let mut plan = Self::sort(listing, facts)?;
         plan.settle_doubled(facts, session)?;
+        if let Some(dir) = facts.engine_binlog_dir() {
+            plan.binlog = binlog_files(dir).with_context(|| format!("list {}", dir.display()))?;
+        }
         Ok(plan)
     }
 
@@ -256,6 +261,27 @@ impl Plan {
     }
 }
 
+/// The files of the binary log that InnoDB keeps in `dir`.
+fn binlog_files(dir: &Path) -> std::io::Result<Vec<OtherFile>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_str().and_then(datadir::binlog_file_number).is_none() {
+            continue;
+        }
+        match entry.metadata() {
+            // Purged meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            metadata => files.push(OtherFile {
+                path: entry.path(),
+                target: entry.file_name().into(),
+                identity: FileIdentity::from(&metadata?),
+            }),
+        }
+    }
+    Ok(files)
+}
+
 /// Whether the link `link`, whose tablespace is missing, belongs to no table. The server (10.11,
 /// 11.8) leaves such links behind where it renames a table into another database; a restore would
 /// put a later table of that name where the link says, not where the server looks for it.
@@ -362,4 +388,23 @@ pub fn is_statistics(database: &str, table: &str) -> bool {
 /// The tables that hold the server's logs.
 pub fn is_log_table(database: &str, table: &str) -> bool {
     database == "mysql" && matches!(table, "general_log" | "slow_log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_log_that_innodb_keeps() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["binlog-000000.ibb", "binlog-000001.ibb", "binlog.000001", "ibdata1"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let mut files = binlog_files(dir.path()).unwrap();
+        files.sort_by(|a, b| a.target.cmp(&b.target));
+        let found: Vec<_> = files.iter().map(|file| file.target.to_str().unwrap()).collect();
+        assert_eq!(found, ["binlog-000000.ibb", "binlog-000001.ibb"]);
+        assert_eq!(files[0].path, dir.path().join("binlog-000000.ibb"));
+        assert_eq!(files[0].identity.size, 17);
+    }
 }

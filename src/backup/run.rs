@@ -39,7 +39,7 @@ use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks;
 use crate::metadata::{CorruptedPages, corrupted_pages};
-use crate::options::{BackupOptions, Output};
+use crate::options::{BackupOptions, EngineBinlog, Output};
 use crate::report::Report;
 use crate::sink::Sink;
 
@@ -130,7 +130,11 @@ fn back_up(
     let mut engines = engines.with_keys(work.keys.as_deref());
     let logged = Mutex::default();
     hooks::reach("before-listing");
-    let plan = Plan::discover(facts, &mut session)?;
+    let mut plan = Plan::discover(facts, &mut session)?;
+    if options.engine_binlog == EngineBinlog::Skipped && !plan.binlog.is_empty() {
+        report.say(format_args!("Skipping the binary log: {} files", plan.binlog.len()));
+        plan.binlog.clear();
+    }
     hooks::reach("after-listing");
     let (stage, mut copied) = work.watching(&aria_log, &logged, || {
         let (stage, copied) = sync::syncing(sink, || {

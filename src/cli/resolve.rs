@@ -17,8 +17,8 @@ use super::value::{self, Value};
 use super::{Action, Parser, help, secret};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, Command, DecompressOptions, LongQueries, Output, PrepareOptions, RestoreMode,
-    RestoreOptions,
+    BackupOptions, Command, DecompressOptions, EngineBinlog, LongQueries, Output, PrepareOptions,
+    RestoreMode, RestoreOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -190,9 +190,14 @@ impl Parser<'_> {
             },
             keys: self.keys(Mode::Backup)?,
             log_page_corruption: self.settings.flag("log-innodb-page-corruption"),
+            engine_binlog: self.engine_binlog(),
             check_privileges: self.settings.flag("check-privileges"),
             verbose: self.settings.flag("verbose"),
         })
+    }
+
+    fn engine_binlog(&self) -> EngineBinlog {
+        if self.settings.flag("binlog") { EngineBinlog::Saved } else { EngineBinlog::Skipped }
     }
 
     /// Whether a global read lock takes the place of the stages.
@@ -236,6 +241,7 @@ impl Parser<'_> {
             extra_lsndir: self.path("extra-lsndir"),
             use_memory: self.settings.number("use-memory"),
             keys: self.keys(Mode::Prepare)?,
+            engine_binlog: self.engine_binlog(),
             open_files_limit: self.settings.number("open-files-limit").filter(|limit| *limit > 0),
             verbose: self.settings.flag("verbose"),
         })

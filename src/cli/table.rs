@@ -417,6 +417,11 @@ pub static OPTIONS: &[Spec] = &[
          position in the binary log is not exact.",
     ),
     text("history", BACKUP, "Record the backup in a table of the server.").optional().not_yet(),
+    flag_on(
+        "binlog",
+        BACKUP_PREPARE,
+        "The binary log that InnoDB keeps (12.3 and later) belongs to the backup.",
+    ),
     choice(
         "binlog-info",
         &["off", "lockless", "on", "auto"],

@@ -271,6 +271,8 @@ fn the_last_of_two_values_counts() {
     assert_eq!(backup(&["--parallel=2", "--parallel=3"]).parallel.get(), 3);
     assert!(!backup(&["--verbose", "--disable-verbose"]).verbose);
     assert!(backup(&["--skip-verbose", "--enable-verbose"]).verbose);
+    assert_eq!(backup(&[]).engine_binlog, crate::options::EngineBinlog::Saved);
+    assert_eq!(backup(&["--skip-binlog"]).engine_binlog, crate::options::EngineBinlog::Skipped);
     assert_eq!(backup(&["--user=a", "--skip-user"]).connection.user, None);
     assert_eq!(
         backup(&["--startup-wait-timeout=1", "--ftwrl-wait-timeout=2"]).locks.patience,

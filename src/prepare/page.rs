@@ -6,7 +6,7 @@ use innodb::{Lsn, PageNo, SpaceFlags};
 use redo::apply::Frame;
 use redo::mtr::Mtr;
 use redo::reader::{Mtrs, ReadError, Reader};
-use redo::record::decode_run;
+use redo::record::{Records, decode_run};
 
 use super::index::Entry;
 
@@ -69,6 +69,16 @@ impl LogRuns<'_> {
         let start = usize::try_from(entry.start_in_mtr())?;
         let mtr = self.mtr(entry)?;
         mtr.records_at(start..start + len).context("the redo log has changed")
+    }
+
+    /// The records of an entry.
+    ///
+    /// # Errors
+    ///
+    /// The log has changed.
+    pub(super) fn records(&mut self, entry: &Entry) -> anyhow::Result<Records<'_>> {
+        let lsn = entry.lsn();
+        Ok(decode_run(self.run(entry)?, lsn))
     }
 
     fn mtr_end(&mut self, entry: &Entry) -> anyhow::Result<Lsn> {

@@ -36,7 +36,7 @@ use super::recover::{Recovery, recover};
 use super::scan::Extent;
 use super::spaces::{Space, Spaces};
 use super::storage::{Disk, Storage};
-use super::{archive, binlog, corrupted, index, keys, links, log, scan};
+use super::{archive, binlog, binlog_files, corrupted, index, keys, links, log, scan};
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
 use crate::hints;
@@ -45,7 +45,7 @@ use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::incomplete;
 use crate::metadata::{BackupCnf, BackupMyCnf, BackupType, Checkpoints, CorruptedPages};
-use crate::options::PrepareOptions;
+use crate::options::{EngineBinlog, PrepareOptions};
 use crate::report::Report;
 
 const BINLOG_POSITION: &str = "xtrabackup_binlog_pos_innodb";
@@ -202,6 +202,11 @@ fn apply(
     };
     let pages = recover(&recovery, index)?;
     report.phase_done();
+    if options.engine_binlog == EngineBinlog::Skipped {
+        binlog_files::remove(dir, storage)?;
+    } else {
+        binlog_files::recover(dir, &scanned.binlog, records, storage, report)?;
+    }
     storage.sync_all(dir, file_system).with_context(|| format!("sync {}", dir.display()))?;
     let (first, end) = (extent.checkpoint.lsn, scanned.end);
     report.say(format_args!("Redo log (from LSN {first} to {end}) was applied to {pages} pages."));

@@ -9,7 +9,7 @@ use innodb::{Lsn, PageNo, SpaceId};
 use redo::fsp::FspChange;
 use redo::header::Checkpoint;
 use redo::mtr::{Mtr, Run, RunKind};
-use redo::record::{FileRecord, Record};
+use redo::record::{FileRecord, Record, is_binlog};
 
 use super::index::{Collector, Entry};
 use super::page::Log;
@@ -48,6 +48,8 @@ pub(super) struct Scanned {
     pub spaces: HashMap<SpaceId, SpaceFacts>,
     /// End of the last complete mini-transaction.
     pub end: Lsn,
+    /// Entries of the binary log that InnoDB keeps (12.3 and later), in the order of the log.
+    pub binlog: Vec<Entry>,
     /// Whether a mini-transaction follows that was left out, as it ends behind the target.
     pub is_cut: bool,
 }
@@ -74,6 +76,7 @@ struct Scanner<'c> {
     facts: Vec<(SpaceId, SpaceFacts)>,
     numbers: HashMap<SpaceId, usize>,
     latest: Option<(SpaceId, usize)>,
+    binlog: Vec<Entry>,
 }
 
 /// Reads the log as far as `extent` says, or to its end, and collects the entries.
@@ -98,12 +101,14 @@ pub(super) fn scan(
         facts: Vec::new(),
         numbers: HashMap::new(),
         latest: None,
+        binlog: Vec::new(),
     };
     let (end, is_cut) = scanner.run(log, report)?;
     if !scanner.is_confirmed {
         bail!(scanner.not_confirmed());
     }
-    Ok(Scanned { spaces: scanner.facts.into_iter().collect(), end, is_cut })
+    let spaces = scanner.facts.into_iter().collect();
+    Ok(Scanned { spaces, end, binlog: scanner.binlog, is_cut })
 }
 
 impl Scanner<'_> {
@@ -156,11 +161,12 @@ impl Scanner<'_> {
 
     #[inline]
     fn take(&mut self, mtr: &Mtr<'_>, run: &Run) -> anyhow::Result<()> {
-        // The binary log kept in InnoDB (12.3 and later) is no tablespace.
         if run.kind == RunKind::File {
             return self.file_records(mtr, run);
         }
         if run.page.space.is_reserved() {
+            // No tablespace.
+            self.binlog.extend(Entry::of(mtr, run).filter(|_| is_binlog(run.page)));
             return Ok(());
         }
         let facts = self.facts(run.page.space);

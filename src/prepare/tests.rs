@@ -12,10 +12,11 @@ use super::run::run_on;
 use super::storage::Storage;
 use crate::durable::FileSystem;
 use crate::keys_source::KeyOptions;
-use crate::options::PrepareOptions;
+use crate::options::{EngineBinlog, PrepareOptions};
 use crate::report::Report;
 
 mod archived;
+mod binlog;
 
 const BACKUP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/prepare/10.11.19");
 /// With a log of blocks, encrypted like some of the pages.
@@ -60,6 +61,7 @@ fn options(dir: &Path) -> PrepareOptions {
         extra_lsndir: None,
         use_memory: Some(1),
         keys,
+        engine_binlog: EngineBinlog::Saved,
         open_files_limit: None,
         verbose: false,
     }
