@@ -26,6 +26,7 @@ use super::markers::remove_if_there;
 use super::storage::Storage;
 use crate::durable;
 use crate::hint::WithHint;
+use crate::keys_source;
 use crate::mapped::Mapped;
 use crate::metadata::backup_cnf::{self, BACKUP_CNF};
 use crate::metadata::{
@@ -273,6 +274,8 @@ pub(super) fn adopt(
     let write = |path: &Path, text: String| {
         storage.replace(path, text.as_bytes()).with_context(|| format!("write {}", path.display()))
     };
+    let mut cnf = cnf.clone();
+    let _ = cnf.plugins.as_mut().map(keys_source::leave_out_secrets);
     write(&dir.join(BACKUP_MY_CNF), cnf.render())?;
     write(&found.path, found.checkpoints.render())
 }

@@ -95,7 +95,9 @@ pub(super) fn run_on(
             dir.display()
         ),
     }
-    let cnf = if found.is_some() { BackupMyCnf::read(dir)? } else { archive::server_options(dir)? };
+    // What BACKUP SERVER and its script wrote is there to the end, and has secrets of keys too.
+    let is_servers = archive.is_some() || dir.join(BACKUP_CNF).exists();
+    let cnf = if is_servers { archive::server_options(dir)? } else { BackupMyCnf::read(dir)? };
     let mut found = found.unwrap_or_else(|| archive::checkpoints_file(dir));
     let listed = CorruptedPages::read(dir)?;
     let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;

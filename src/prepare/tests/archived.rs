@@ -143,6 +143,25 @@ fn a_killed_run_can_be_repeated() {
     assert_repeatable(&|| Archived::new().dir, &contents(whole.path()), None, 9);
 }
 
+/// `backup-prepare.cnf` has it; a run that was killed finds it there again.
+#[test]
+fn the_secret_of_the_key_file_is_not_written() {
+    let archived = Archived::new();
+    let text = format!(
+        "[mariadbd]\ninnodb_page_size=4096\ninnodb_data_file_path=ibdata1:3M:autoextend\n\
+         plugin-load-add=file_key_management.so\n\
+         loose-file_key_management_filename={}/keys/testdata/sha1\n\
+         loose-file_key_management_filekey=secret\n",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    fs::write(archived.path().join("backup-prepare.cnf"), text).unwrap();
+    let options = PrepareOptions { keys: KeyOptions::default(), ..options(archived.path()) };
+    run_on(&options, &Report::to_stderr(false), &super::super::storage::Disk).unwrap();
+    let written = fs::read_to_string(archived.path().join("backup-my.cnf")).unwrap();
+    assert!(written.contains("file_key_management_filename"), "{written}");
+    assert!(!written.contains("=secret"), "{written}");
+}
+
 /// The server's own files are neither written nor cut, whatever their mode.
 #[test]
 fn links_to_files_of_the_server_stay_as_they_are() {
