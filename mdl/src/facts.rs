@@ -31,20 +31,33 @@ const ROCKSDB_FOLDER: &str = "#rocksdb";
 /// Folder that a file system makes; never a database.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// Keys with which tablespaces have pages encrypted, and which the server has.
-const KEYS: &str = "SELECT DISTINCT current_key_id \
+/// Tablespaces that have pages encrypted with keys that the server has.
+const ENCRYPTED_SPACES: &str = "SELECT current_key_id, name \
     FROM information_schema.innodb_tablespaces_encryption \
     WHERE encryption_scheme = 1 AND min_key_version > 0 AND current_key_version < 4294967295";
 
-/// The ids of the keys that tablespaces are encrypted with, as far as the server tells: it lists
-/// those that it has opened.
+/// A tablespace that has encrypted pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedSpace {
+    /// Its name, `database/table` for a table.
+    pub name: String,
+    /// Id of the key.
+    pub key_id: u32,
+}
+
+/// The tablespaces that have encrypted pages, as far as the server tells: it lists those that it
+/// has opened.
 ///
 /// # Errors
 ///
 /// [`SessionError`]
-pub fn encryption_keys(session: &mut Session) -> Result<Vec<u32>, SessionError> {
-    let rows = session.query(KEYS)?;
-    Ok(rows.iter().filter_map(|row| row.at(0)?.parse().ok()).collect())
+pub fn encrypted_spaces(session: &mut Session) -> Result<Vec<EncryptedSpace>, SessionError> {
+    let rows = session.query(ENCRYPTED_SPACES)?;
+    let space = |row: Row<'_>| {
+        let key_id = row.at(0)?.parse().ok()?;
+        Some(EncryptedSpace { name: row.at(1).unwrap_or_default().to_owned(), key_id })
+    };
+    Ok(rows.iter().filter_map(space).collect())
 }
 
 /// A plugin without which pages cannot be read.

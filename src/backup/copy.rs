@@ -34,6 +34,7 @@ mod queue;
 mod throttle;
 mod verify;
 
+pub use self::page_check::PageCheck;
 pub use self::throttle::Throttle;
 
 /// Bytes read, verified and written at a time: small enough to stay in a processor's cache.

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod definitions;
 pub mod engines;
 pub mod first_page;
+mod key_check;
 pub mod log_copy;
 mod monitor;
 pub mod other_files;

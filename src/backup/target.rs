@@ -1,6 +1,7 @@
 //! Before and after the copying: may this server be backed up, is the target fit for a backup;
 //! the files that describe the backup.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use mdl::facts::ServerFacts;
 use mdl::position::BinlogPosition;
 use mdl::session::Session;
 
+use super::key_check;
 use crate::durable;
 use crate::hint::WithHint;
 use crate::hooks;
@@ -78,7 +80,7 @@ pub fn check_server(
 ///
 /// # Errors
 ///
-/// A key management that is not supported, a key that is missing.
+/// A key management that is not supported, a key that is missing or does not fit.
 pub fn keys(
     facts: &ServerFacts,
     options: &BackupOptions,
@@ -87,14 +89,15 @@ pub fn keys(
     let Some(keys) = keys_source::open(page_plugins(facts).as_ref(), &options.keys)? else {
         return Ok(None);
     };
-    let mut used =
-        mdl::facts::encryption_keys(session).context("ask which keys the server uses")?;
+    let spaces = mdl::facts::encrypted_spaces(session).context("ask which keys the server uses")?;
+    let mut used: BTreeSet<u32> = spaces.iter().map(|space| space.key_id).collect();
     if facts.innodb_encrypt_log {
-        used.push(redo::encryption::KEY_ID);
+        used.insert(redo::encryption::KEY_ID);
     }
     for key_id in used {
         keys.latest_version(key_id).context("get the server's encryption keys")?;
     }
+    key_check::check(facts, &spaces, &*keys)?;
     Ok(Some(keys))
 }
 
