@@ -131,8 +131,13 @@ struct Parser<'a> {
     asked_by: Option<String>,
     /// `socket` of a server group.
     server_socket: Option<OsString>,
+    /// The first word is `verify`.
+    is_verify: bool,
     first_error: Option<UsageError>,
 }
+
+/// The word that stands where others have `--backup` or `--prepare`.
+pub const VERIFY: &str = "verify";
 
 impl<'a> Parser<'a> {
     fn new(arguments: &'a [OsString], environment: &'a Environment) -> Self {
@@ -149,6 +154,7 @@ impl<'a> Parser<'a> {
             secrets: Vec::new(),
             asked_by: None,
             server_socket: None,
+            is_verify: arguments.get(1).is_some_and(|word| word == VERIFY),
             first_error: None,
         }
     }
@@ -187,7 +193,7 @@ impl<'a> Parser<'a> {
         while let Some(word) = self.arguments.get(at) {
             at += 1;
             let result = if only_words || word.as_bytes().first() != Some(&b'-') || word == "-" {
-                Err(UsageError::UnknownArgument(word.to_string_lossy().into_owned()))
+                self.word(word)
             } else if word == "--" {
                 only_words = true;
                 Ok(())
@@ -204,6 +210,16 @@ impl<'a> Parser<'a> {
             if let Err(error) = result {
                 self.note(error);
             }
+        }
+    }
+
+    /// A word that is no option: the directory that is to be verified.
+    fn word(&mut self, word: &'a OsStr) -> Result<(), UsageError> {
+        let target = Spec::find("target-dir");
+        let is_given = self.settings.origin("target-dir") == Some(Origin::CommandLine);
+        match target.filter(|_| self.is_verify && !is_given) {
+            Some(target) => self.assign_plain(target, Given::Text(word)),
+            None => Err(UsageError::UnknownArgument(word.to_string_lossy().into_owned())),
         }
     }
 

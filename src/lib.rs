@@ -21,3 +21,4 @@ pub mod restore;
 pub mod sink;
 mod stdio;
 mod threads;
+pub mod verify;

@@ -16,6 +16,7 @@ use mariabackup::options::Command;
 use mariabackup::prepare;
 use mariabackup::report::Report;
 use mariabackup::restore;
+use mariabackup::verify;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -24,13 +25,17 @@ fn main() -> ExitCode {
     }
     names::use_built_in_services();
     run().unwrap_or_else(|error| {
-        let (text, hint) = hint::describe(&error);
-        say(&format!("[00] FATAL ERROR: {} {text}", now()));
-        if let Some(hint) = hint {
-            say(&format!("Hint: {hint}"));
-        }
+        tell(&error);
         ExitCode::FAILURE
     })
+}
+
+fn tell(error: &anyhow::Error) {
+    let (text, hint) = hint::describe(error);
+    say(&format!("[00] FATAL ERROR: {} {text}", now()));
+    if let Some(hint) = hint {
+        say(&format!("Hint: {hint}"));
+    }
 }
 
 fn run() -> anyhow::Result<ExitCode> {
@@ -68,7 +73,12 @@ fn run() -> anyhow::Result<ExitCode> {
         options.connection.password = Some(secret::ask_password().context("ask for the password")?);
     }
     say(&help::version(program));
-    execute(&command)?;
+    if let Err(error) = execute(&command) {
+        // What was checked and found damaged is told apart from what could not be checked.
+        let unchecked = matches!(command, Command::Verify(_)) && !error.is::<verify::Damaged>();
+        tell(&error);
+        return Ok(if unchecked { ExitCode::from(2) } else { ExitCode::FAILURE });
+    }
     say(&format!("[00] {} completed OK!", now()));
     Ok(ExitCode::SUCCESS)
 }
@@ -80,6 +90,7 @@ fn execute(command: &Command) -> anyhow::Result<()> {
         Command::Prepare(options) => prepare::run(options, &report),
         Command::Backup(options) => backup::run(options, &report),
         Command::Decompress(options) => decompress::run(options, &report),
+        Command::Verify(options) => verify::run(options, &report),
     };
     // Neither the live line nor what is not written yet must stand in the way of what is said last.
     report.phase_done();

@@ -22,6 +22,8 @@ pub enum Command {
     Restore(Box<RestoreOptions>),
     /// `--decompress`
     Decompress(DecompressOptions),
+    /// `verify`
+    Verify(Box<VerifyOptions>),
 }
 
 impl Command {
@@ -32,6 +34,7 @@ impl Command {
             Self::Prepare(options) => options.verbose,
             Self::Restore(options) => options.verbose,
             Self::Decompress(options) => options.verbose,
+            Self::Verify(options) => options.verbose,
         }
     }
 }
@@ -190,4 +193,27 @@ pub enum RestoreMode {
     Copy,
     /// The backup's files become the data.
     Move,
+}
+
+/// Options of `verify`. Directories are absolute, or relative to the data directory.
+#[derive(Clone)]
+pub struct VerifyOptions {
+    /// The backup or data directory.
+    pub dir: PathBuf,
+    /// Of a data directory: `innodb_data_home_dir`; absent: the data directory.
+    pub innodb_data_home_dir: Option<PathBuf>,
+    /// Of a data directory: `innodb_data_file_path`; absent: the default.
+    pub innodb_data_file_path: Option<String>,
+    /// Of a data directory: `innodb_undo_directory`; absent: the data directory.
+    pub innodb_undo_directory: Option<PathBuf>,
+    /// Of a data directory: `innodb_log_group_home_dir`; absent: the data directory.
+    pub innodb_log_group_home_dir: Option<PathBuf>,
+    /// Of a data directory: `aria_log_dir_path`; absent: the data directory.
+    pub aria_log_dir_path: Option<PathBuf>,
+    /// Variables of the key management.
+    pub keys: KeyOptions,
+    /// Threads; absent: as many as there are processors.
+    pub parallel: Option<NonZeroUsize>,
+    /// `--verbose`
+    pub verbose: bool,
 }

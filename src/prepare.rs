@@ -15,6 +15,7 @@
 //! journal   what makes torn writes good again
 //! corrupted pages that were damaged when they were copied
 //! binlog_files   the binary log that InnoDB keeps (12.3 and later)
+//! outlook   what would be done, for those who only look
 //! binlog    binary log position in the rollback segments
 //! ```
 
@@ -29,6 +30,7 @@ mod links;
 mod log;
 mod markers;
 mod memory;
+pub mod outlook;
 mod page;
 mod recover;
 mod run;

@@ -32,6 +32,8 @@ pub const PAGE_LEN: usize = 8192;
 const PAGE_LEN_U64: u64 = 8192;
 
 const MAGIC: [u8; 12] = *b"\xFE\xFE\x0B\x01MARIALOG";
+/// Flags of a page: CRC, protected sectors, and both.
+const KNOWN_FLAGS: u8 = 3;
 const NAME_PREFIX: &str = "aria_log.";
 
 /// A position in Aria's log: file number and bytes from its start.
@@ -162,6 +164,15 @@ struct RawHeader {
 }
 const _: () = assert!(size_of::<RawHeader>() == 44);
 
+#[derive(Debug, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawPageHeader {
+    page_no: [u8; 3],
+    file_no: [u8; 3],
+    flags: u8,
+}
+const _: () = assert!(size_of::<RawPageHeader>() == 7);
+
 /// The header of a log file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogHeader {
@@ -196,6 +207,52 @@ impl LogHeader {
         let max_lsn = Some(raw.max_lsn).filter(|lsn| *lsn != LogLsn::default());
         Ok(Self { file_no, max_lsn, server_version: raw.server_version.get() })
     }
+}
+
+/// What is wrong with a page of a log file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogPageError {
+    /// Less than a page.
+    #[error("the page has {len} bytes only")]
+    Truncated {
+        /// Bytes.
+        len: usize,
+    },
+    /// It is another page, of this file or another one.
+    #[error("the page says that it is page {page_no} of file {file_no}")]
+    Place {
+        /// By the page.
+        page_no: u32,
+        /// By the page.
+        file_no: u32,
+    },
+    /// Flags that no server sets.
+    #[error("the page has the flags {flags:#x}")]
+    Flags {
+        /// By the page.
+        flags: u8,
+    },
+}
+
+/// Checks that `bytes` is page `page_no`, not the header, of file `file_no`. Servers write no
+/// checksums into this log, so that this is all that a page tells.
+///
+/// # Errors
+///
+/// Any [`LogPageError`].
+pub fn verify_page(bytes: &[u8], file_no: FileNo, page_no: u32) -> Result<(), LogPageError> {
+    let truncated = LogPageError::Truncated { len: bytes.len() };
+    let page = bytes.get(..PAGE_LEN).ok_or(truncated)?;
+    let (header, _) = RawPageHeader::ref_from_prefix(page).map_err(|_| truncated)?;
+    let (found_page, found_file) = (u24(header.page_no), u24(header.file_no));
+    if found_page != page_no || found_file != file_no.0 {
+        return Err(LogPageError::Place { page_no: found_page, file_no: found_file });
+    }
+    if header.flags & !KNOWN_FLAGS != 0 {
+        return Err(LogPageError::Flags { flags: header.flags });
+    }
+    Ok(())
 }
 
 /// Aria's log of a running server, watched from before the first table is copied until the moment
@@ -511,6 +568,22 @@ pub(crate) mod tests {
         let parsed = LogHeader::parse(&header(1), FileNo(1)).unwrap();
         let wanted = LogHeader { file_no: FileNo(1), max_lsn: None, server_version: 101_119 };
         assert_eq!(parsed, wanted);
+    }
+
+    #[test]
+    fn pages_tell_their_place() {
+        // Of a 10.11 server.
+        let mut page = vec![0x02, 0, 0, 0x01, 0, 0, 0, 0xc0, 0x95, 0x03, 0x87, 0x01, 0x07, 0, 3, 0];
+        let truncated = LogPageError::Truncated { len: 16 };
+        assert_eq!(verify_page(&page, FileNo(1), 2), Err(truncated));
+        page.resize(PAGE_LEN, 0);
+        assert_eq!(verify_page(&page, FileNo(1), 2), Ok(()));
+        for (file_no, page_no) in [(1, 3), (2, 2)] {
+            let error = verify_page(&page, FileNo(file_no), page_no);
+            assert_eq!(error, Err(LogPageError::Place { page_no: 2, file_no: 1 }));
+        }
+        page[6] = 4;
+        assert_eq!(verify_page(&page, FileNo(1), 2), Err(LogPageError::Flags { flags: 4 }));
     }
 
     #[test]

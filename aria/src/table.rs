@@ -203,7 +203,12 @@ impl IndexHeader {
 
     /// Whether the table may be copied while it is written, each page verified.
     pub fn is_online_safe(&self) -> bool {
-        self.is_transactional && self.has_rows_in_pages && self.options & PAGE_CHECKSUMS != 0
+        self.is_transactional && self.has_rows_in_pages && self.has_checksums()
+    }
+
+    /// Whether pages have checksums; without, [`verify_page`](Self::verify_page) is of no use.
+    pub fn has_checksums(&self) -> bool {
+        self.options & PAGE_CHECKSUMS != 0
     }
 
     /// From where on the log tells all.

@@ -169,6 +169,30 @@ impl Outcome {
     }
 }
 
+/// What our program says of a directory.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// Exit code: 0 good, 1 damaged, 2 not checked.
+    pub code: i32,
+    /// A line each.
+    pub findings: String,
+    /// Messages.
+    pub stderr: String,
+}
+
+/// Verifies a directory by our program, with `options` and no option file.
+pub fn verify(dir: &Path, options: &[&str]) -> Verdict {
+    let mut command = Command::new(our_program());
+    command.args(["verify", "--no-defaults"]).arg(dir).args(options).stdin(Stdio::null());
+    let output = command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Verdict {
+        code: output.status.code().unwrap_or_else(|| panic!("{command:?} was killed")),
+        findings: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
 /// A tool at work, to be killed or waited for.
 pub struct Running {
     command: String,

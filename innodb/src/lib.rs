@@ -9,12 +9,14 @@ mod bytes;
 pub mod checksum;
 pub mod compressed;
 pub mod datadir;
+pub mod dictionary;
 pub mod doublewrite;
 pub mod encrypted;
 pub mod extent;
 pub mod flags;
 pub mod lsn;
 pub mod page;
+pub mod rollback;
 pub mod space;
 pub mod tablespace;
 #[cfg(test)]

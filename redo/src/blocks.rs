@@ -87,7 +87,9 @@ impl BlockRing {
         let room = file_len.checked_sub(HEADER_LEN)?;
         let capacity = room - room % BLOCK;
         let distance = offset.checked_sub(HEADER_LEN)?;
-        let valid = distance < capacity && lsn.0 % BLOCK == offset % BLOCK;
+        // No file is longer than 63 bits can tell; sums of two distances have 64.
+        let is_possible = i64::try_from(file_len).is_ok();
+        let valid = is_possible && distance < capacity && lsn.0 % BLOCK == offset % BLOCK;
         let distance = distance - distance % BLOCK;
         valid.then_some(Self { block: block_of(lsn), distance, capacity })
     }

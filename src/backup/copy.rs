@@ -29,7 +29,7 @@ use crate::report::Report;
 use crate::sink::{self, Sink};
 
 mod holes;
-mod page_check;
+pub(crate) mod page_check;
 mod queue;
 mod throttle;
 mod verify;

@@ -28,6 +28,15 @@ enum Described {
     Par(Result<Vec<String>, FrmError>),
 }
 
+/// A data file of a described table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NeededFile {
+    /// Relative to the data directory.
+    pub file: PathBuf,
+    /// The table may also be in the system tablespace, or its tablespace discarded.
+    pub is_of_innodb: bool,
+}
+
 /// What the `.frm` and `.par` files of the backup say, by their places in it.
 #[derive(Debug, Default)]
 pub struct Definitions(Mutex<HashMap<PathBuf, Described>>);
@@ -198,6 +207,27 @@ impl Definitions {
             _ => None,
         });
         with.collect()
+    }
+
+    /// The data files that the described tables and partitions must have, or for tables of `InnoDB`
+    /// can have; and the descriptions that are not understood, with why.
+    pub fn needed_files(&self) -> (Vec<NeededFile>, Vec<(PathBuf, String)>) {
+        let definitions = self.lock();
+        let (mut needed, mut unknown) = (Vec::new(), Vec::new());
+        for (target, described) in &*definitions {
+            match described {
+                Described::Frm(Ok(definition)) => {
+                    let is_of_innodb = is_of_innodb(definition);
+                    let files = expected_files(&definitions, target, definition);
+                    needed.extend(files.into_iter().map(|file| NeededFile { file, is_of_innodb }));
+                }
+                Described::Par(Ok(_)) => {}
+                Described::Frm(Err(error)) | Described::Par(Err(error)) => {
+                    unknown.push((target.clone(), error.to_string()));
+                }
+            }
+        }
+        (needed, unknown)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Described>> {

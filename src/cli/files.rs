@@ -51,11 +51,12 @@ impl Groups {
 impl Parser<'_> {
     /// Reads the options that only count at the start.
     pub(super) fn first_options(&self) -> First {
-        let mut first = First { len: 1, ..First::default() };
+        let start = 1 + usize::from(self.is_verify);
+        let mut first = First { len: start, ..First::default() };
         let word = |at: usize| self.arguments.get(at).map(OsString::as_os_str);
-        if word(1) == Some(OsStr::new("--no-defaults")) {
+        if word(start) == Some(OsStr::new("--no-defaults")) {
             first.no_defaults = true;
-            first.len = 2;
+            first.len += 1;
         }
         while let Some(word) = word(first.len) {
             if let Some(path) = lexer::strip(word, "--defaults-file=")

@@ -16,6 +16,21 @@ pub const REFERENCE_VERSION: &str = "10.11.19-MariaDB";
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What `verify` does, for `--help` and the manual page.
+const VERIFY: &str = "\
+verify DIRECTORY checks a backup, prepared or not, or the data directory of a server that does not \
+run, and changes nothing: every page of every data file (checksum, number, LSN, and the plain form \
+of encrypted ones), the redo log from its checkpoint to the LSN that the backup names, Aria's log, \
+control file and tables, and the presence of every file that the metadata, the rollback segments and \
+the definitions of tables name. Each thing that is wrong is a line on standard output that begins \
+with the file; --verbose shows good data files and all damaged pages. The exit status is 0 if all is \
+good, 1 if anything is damaged or missing, 2 if the directory could not be checked: it is no backup, \
+not complete, or in use. The options of a backup's server are in the backup. For a data directory \
+they are given (--innodb-data-file-path, --innodb-data-home-dir, --innodb-undo-directory, \
+--innodb-log-group-home-dir, --aria-log-dir-path, --file-key-management-filename and the others of \
+key managements), or read from the option files if these name it as datadir. --parallel: as many \
+threads work as there are processors, unless --parallel tells another number.";
+
 /// The lines of `--version`; scripts look for the first.
 pub fn version(program: &str) -> String {
     let (os, arch) = ("Linux", std::env::consts::ARCH);
@@ -32,7 +47,7 @@ pub fn command() -> clap::Command {
         .about("Takes, prepares and restores physical backups of MariaDB")
         .override_usage(
             "mariabackup [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] \
-             [OPTIONS]",
+             [OPTIONS]\n       mariabackup verify DIRECTORY [OPTIONS]",
         )
         .term_width(80)
         .disable_help_flag(true)
@@ -91,7 +106,8 @@ fn argument(spec: &Spec) -> Arg {
 
 /// Text of `--help`: the options, the option files and groups, the values now in force.
 pub(super) fn help(program: &str, settings: &Settings, environment: &Environment) -> String {
-    let mut after = "Option files, in this order:\n".to_owned();
+    let mut after = wrapped(VERIFY, 80);
+    after.push_str("\nOption files, in this order:\n");
     for file in &environment.usual_files {
         let _ = write!(after, "{} ", file.display());
     }
@@ -107,10 +123,29 @@ pub(super) fn help(program: &str, settings: &Settings, environment: &Environment
         after.push_str(&variables(table, settings));
     }
     let usage = format!(
-        "{program} [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] [OPTIONS]"
+        "{program} [--defaults-file=#] [--backup | --prepare | --copy-back | --move-back] \
+         [OPTIONS]\n       {program} verify DIRECTORY [OPTIONS]"
     );
     let help = command().override_usage(usage).after_help(after).render_help().to_string();
     format!("{}\n{help}", version(program))
+}
+
+/// `text` in lines of at most `width` letters.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut room = 0;
+    for word in text.split(' ') {
+        if room <= word.len() {
+            lines.push_str(if lines.is_empty() { "" } else { "\n" });
+            room = width;
+        } else {
+            lines.push(' ');
+            room -= 1;
+        }
+        lines.push_str(word);
+        room = room.saturating_sub(word.len());
+    }
+    lines + "\n"
 }
 
 /// The options of a table with their values, in the reference's form.
@@ -181,7 +216,8 @@ mod tests {
     /// The usual one would name every option.
     const SYNOPSIS: &str = ".SH SYNOPSIS\n\\fBmariabackup\\fR [\\-\\-defaults\\-file=\\fIFILE\\fR] \
                             \\-\\-backup | \\-\\-prepare | \\-\\-copy\\-back | \\-\\-move\\-back \
-                            [\\-\\-target\\-dir=\\fIDIRECTORY\\fR] [\\fIOPTIONS\\fR]\n";
+                            [\\-\\-target\\-dir=\\fIDIRECTORY\\fR] [\\fIOPTIONS\\fR]\n.br\n\
+                            \\fBmariabackup\\fR verify \\fIDIRECTORY\\fR [\\fIOPTIONS\\fR]\n";
 
     const MBSTREAM_SYNOPSIS: &str = ".SH SYNOPSIS\n\\fBmbstream\\fR \\-c [\\fIOPTIONS\\fR] \\fIFILES\\fR... \
                                      > \\fISTREAM\\fR\n.br\n\\fBmbstream\\fR \\-x \
@@ -189,22 +225,24 @@ mod tests {
 
     #[test]
     fn man_page_is_up_to_date() {
-        compare("mariabackup.1", command(), SYNOPSIS);
+        let verify = VERIFY.replace("--", "\\-\\-");
+        compare("mariabackup.1", command(), SYNOPSIS, &format!(".SH VERIFY\n{verify}\n"));
     }
 
     #[test]
     fn man_page_of_mbstream_is_up_to_date() {
-        compare("mbstream.1", mbstream::options::command(), MBSTREAM_SYNOPSIS);
+        compare("mbstream.1", mbstream::options::command(), MBSTREAM_SYNOPSIS, "");
     }
 
     /// To refresh the pages: `UPDATE_MAN=1 cargo test -p mariabackup man_page`.
     #[track_caller]
-    fn compare(name: &str, command: clap::Command, synopsis: &str) {
+    fn compare(name: &str, command: clap::Command, synopsis: &str, more: &str) {
         let man = clap_mangen::Man::new(command).date("");
         let mut page = Vec::new();
         man.render_title(&mut page).unwrap();
         man.render_name_section(&mut page).unwrap();
         page.extend_from_slice(synopsis.as_bytes());
+        page.extend_from_slice(more.as_bytes());
         man.render_options_section(&mut page).unwrap();
         man.render_version_section(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();

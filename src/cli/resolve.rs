@@ -18,7 +18,7 @@ use super::{Action, Parser, help, secret};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
     BackupOptions, Command, DecompressOptions, EngineBinlog, LongQueries, Output, PrepareOptions,
-    RestoreMode, RestoreOptions,
+    RestoreMode, RestoreOptions, VerifyOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -57,6 +57,7 @@ impl Parser<'_> {
             Mode::Prepare => Command::Prepare(Box::new(self.prepare(tool_name)?)),
             Mode::CopyBack => self.restore(tool_name, RestoreMode::Copy)?,
             Mode::MoveBack => self.restore(tool_name, RestoreMode::Move)?,
+            Mode::Verify => Command::Verify(Box::new(self.verify()?)),
             Mode::Decompress => Command::Decompress(DecompressOptions {
                 target_dir: self.target_dir()?,
                 parallel: self.parallel(),
@@ -100,6 +101,17 @@ impl Parser<'_> {
         ];
         let mut chosen = others.iter().filter(|(_, name)| self.settings.flag(name));
         let shown = |name| if name == "prepare" { "apply-log" } else { name };
+        if self.is_verify {
+            let other = chosen.next().map(|(_, name)| *name);
+            let other = other.or(self.settings.flag("backup").then_some("backup"));
+            return match other {
+                None => Ok(Mode::Verify),
+                Some(name) => {
+                    let text = format!("Error: verify and --{name} are mutually exclusive");
+                    Err(UsageError::Message(text))
+                }
+            };
+        }
         match (chosen.next(), chosen.next(), self.settings.flag("backup")) {
             (Some((_, one)), Some((_, two)), _) => {
                 Err(UsageError::Exclusive(shown(one), shown(two)))
@@ -247,6 +259,34 @@ impl Parser<'_> {
         })
     }
 
+    fn verify(&self) -> Result<VerifyOptions, UsageError> {
+        let given = self.settings.origin("target-dir").and_then(|_| self.path("target-dir"));
+        let dir = given.ok_or_else(|| {
+            let text = "Error: verify needs the directory to be verified: verify DIRECTORY";
+            UsageError::Message(text.to_owned())
+        })?;
+        // A server's option file is about its own data directory alone.
+        let datadir = self.path("datadir").unwrap_or_else(|| PathBuf::from(DATADIR));
+        let same = match (dir.canonicalize(), datadir.canonicalize()) {
+            (Ok(dir), Ok(datadir)) => dir == datadir,
+            _ => dir == datadir,
+        };
+        let counts = |name: &str| same || self.settings.origin(name) != Some(Origin::ServerGroup);
+        let place = |name| self.settings.text(name).filter(|_| counts(name)).map(PathBuf::from);
+        let data_file_path = "innodb-data-file-path";
+        Ok(VerifyOptions {
+            dir,
+            innodb_data_home_dir: place("innodb-data-home-dir"),
+            innodb_data_file_path: self.utf8(data_file_path)?.filter(|_| counts(data_file_path)),
+            innodb_undo_directory: place("innodb-undo-directory"),
+            innodb_log_group_home_dir: place("innodb-log-group-home-dir"),
+            aria_log_dir_path: place("aria-log-dir-path"),
+            keys: self.keys(if same { Mode::Prepare } else { Mode::Verify })?,
+            parallel: self.parallel(),
+            verbose: self.settings.flag("verbose"),
+        })
+    }
+
     /// Variables of the key management. A running server tells its own better than its option
     /// files, but for the token, which it keeps for itself.
     fn keys(&self, mode: Mode) -> Result<KeyOptions, UsageError> {
@@ -256,7 +296,7 @@ impl Parser<'_> {
         }
         for variable in keys_source::VARIABLES {
             let name = variable.replace('_', "-");
-            let is_servers = mode == Mode::Backup
+            let is_servers = matches!(mode, Mode::Backup | Mode::Verify)
                 && variable != keys_source::VAULT_TOKEN
                 && self.settings.origin(&name) == Some(Origin::ServerGroup);
             if let Some(value) = self.utf8(&name)?.filter(|_| !is_servers) {

@@ -111,6 +111,8 @@ pub enum Mode {
     MoveBack = 8,
     /// `--decompress`
     Decompress = 16,
+    /// `verify`, which is a word
+    Verify = 32,
 }
 
 /// A set of modes.
@@ -122,7 +124,7 @@ const PREPARE: Modes = Modes(2);
 const BACKUP_PREPARE: Modes = Modes(3);
 const RESTORE: Modes = Modes(12);
 const DECOMPRESS: Modes = Modes(16);
-const ALL: Modes = Modes(31);
+const ALL: Modes = Modes(63);
 
 impl Modes {
     /// Whether `mode` is one of these.

@@ -736,3 +736,54 @@ proptest! {
         }
     }
 }
+
+fn verify_in(environment: &Environment, words: &[&str]) -> crate::options::VerifyOptions {
+    match command_in(environment, &[&["verify"], words].concat()).0 {
+        Command::Verify(options) => *options,
+        _ => panic!("{words:?} verifies nothing"),
+    }
+}
+
+#[test]
+fn verify_is_a_word_and_takes_a_directory() {
+    let options = verify_in(&bare(), &["--no-defaults", "b", "--parallel=3", "-V"]);
+    assert_eq!(options.dir, Path::new("/start/b"));
+    assert_eq!((options.parallel.map(usize::from), options.verbose), (Some(3), true));
+    assert_eq!(verify_in(&bare(), &["--target-dir=/b"]).dir, Path::new("/b"));
+    let options = verify_in(&bare(), &["/b", "--innodb-undo-directory=u"]);
+    assert_eq!(options.innodb_undo_directory.as_deref(), Some(Path::new("u")));
+    check_refusals(&[
+        (&["verify", "a", "b"], 1, "[00] NOW mariabackup: Error: unknown argument: 'b'"),
+        (
+            &["verify", "a", "--prepare"],
+            1,
+            "[00] NOW Error: verify and --prepare are mutually exclusive",
+        ),
+        (
+            &["verify", "a", "--backup"],
+            1,
+            "[00] NOW Error: verify and --backup are mutually exclusive",
+        ),
+        (
+            &["verify"],
+            1,
+            "[00] NOW Error: verify needs the directory to be verified: verify DIRECTORY",
+        ),
+        (&["--backup", "verify"], 1, "[00] NOW mariabackup: Error: unknown argument: 'verify'"),
+    ]);
+}
+
+/// The server's options are about its own data directory; a backup has its own.
+#[test]
+fn options_of_the_server_count_for_its_data_directory_alone() {
+    let files = Files::new(
+        "[mysqld]\ndatadir=/data\ninnodb_data_home_dir=/home\n\
+         file_key_management_filename=/keys\n",
+    );
+    let own = verify_in(&files.environment, &["/data"]);
+    assert_eq!(own.innodb_data_home_dir.as_deref(), Some(Path::new("/home")));
+    assert_ne!(format!("{:?}", own.keys), format!("{:?}", KeyOptions::default()));
+    let other = verify_in(&files.environment, &["/backup"]);
+    assert_eq!(other.innodb_data_home_dir, None);
+    assert_eq!(format!("{:?}", other.keys), format!("{:?}", KeyOptions::default()));
+}

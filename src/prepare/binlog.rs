@@ -2,7 +2,6 @@
 //! its rollback segments.
 //!
 //! ```text
-//! page 0:5     56  128 slots: u32 tablespace, u32 page; tablespace 0xFFFFFFFF: unused
 //! segment      38  u32 format, 0: with a position
 //!      80 + P/4  u64 position; then 512 bytes name, up to the first NUL
 //! page 0:5   P-962 u32 magic, u64 position, name: of servers before 10.3
@@ -17,12 +16,10 @@ use std::path::Path;
 use anyhow::Context;
 use innodb::doublewrite::TRX_SYS_PAGE_NO;
 use innodb::page::Decoded;
-use innodb::{PageNo, SpaceId};
+use innodb::{PageNo, SpaceId, rollback};
 
 use super::spaces::{Space, Spaces};
 
-const SLOTS: usize = 128;
-const SLOTS_AT: usize = 56;
 const FORMAT_AT: usize = 38;
 const NAME_LEN: usize = 512;
 const LEGACY_FROM_END: usize = 962;
@@ -45,14 +42,10 @@ pub(super) struct Position {
 pub(super) fn read_position(dir: &Path, spaces: &Spaces<'_>) -> anyhow::Result<Position> {
     let system = spaces.get(SpaceId::SYSTEM).context("there is no system tablespace")?;
     let trx_sys = read_page(dir, spaces, system, PageNo(TRX_SYS_PAGE_NO))?;
-    let slots = trx_sys.get(SLOTS_AT..).unwrap_or_default();
     let mut newest = Position::default();
-    for slot in slots.as_chunks::<8>().0.iter().take(SLOTS) {
-        let (Some(space), Some(page_no)) = (be32(slot, 0), be32(slot, 4)) else { continue };
-        let Some(space) = spaces.get(SpaceId(space)).filter(|_| page_no != u32::MAX) else {
-            continue;
-        };
-        let page = read_page(dir, spaces, space, PageNo(page_no))?;
+    for segment in rollback::segments(&trx_sys) {
+        let Some(space) = spaces.get(segment.space) else { continue };
+        let page = read_page(dir, spaces, space, segment.page_no)?;
         if be32(&page, FORMAT_AT) == Some(0) {
             let found = position_at(&page, 80 + page.len() / 4);
             newest = newest.max(found.unwrap_or_default());

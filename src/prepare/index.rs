@@ -69,6 +69,11 @@ impl Entry {
         })
     }
 
+    /// The page, as a [`key`].
+    pub(super) fn page(&self) -> u64 {
+        self.page
+    }
+
     /// The mini-transaction's start, and bytes of its records before the run. In blocks (10.5 to
     /// 10.7) the run is somewhat later in the log than this sum, which orders runs alike.
     pub(super) fn lsn(&self) -> Lsn {

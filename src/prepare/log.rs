@@ -103,11 +103,13 @@ impl CopiedLog {
             Source::OneFile { file, .. } => Extent {
                 checkpoint: file.checkpoint(),
                 is_end_lsn_known: file.is_end_lsn_known(),
+                may_be_empty: !self.is_ring(),
                 target: None,
             },
             Source::Archive(log) => Extent {
                 checkpoint: log.checkpoint,
                 is_end_lsn_known: true,
+                may_be_empty: false,
                 target: Some(log.target),
             },
         }

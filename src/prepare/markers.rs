@@ -26,7 +26,7 @@ use crate::durable;
 use crate::report::Report;
 
 /// The stored list of moves; copy back leaves `.tmp` files out.
-const LIST: &str = "mariabackup_moves.tmp";
+pub(super) const LIST: &str = "mariabackup_moves.tmp";
 /// First line of the list.
 const MAGIC: &[u8] = b"mariabackup moves 1";
 

@@ -337,7 +337,7 @@ fn read_log(
         durable::unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()))
     };
     let result = index::build(budget.index, threads, spill, |collector| {
-        scan::scan(records, extent, &encryption_at, collector, report)
+        scan::scan(records, extent, &encryption_at, &mut |entry| collector.push(entry), report)
     });
     let result = match log.doubt() {
         Some(doubt) => result.context(doubt)?,
@@ -364,7 +364,11 @@ fn check_target(scanned: &scan::Scanned, target: Lsn) -> anyhow::Result<()> {
 }
 
 /// The log must reach as far as the backup says.
-fn check_end(end: Lsn, expected: &Checkpoints, checkpoint: Checkpoint) -> anyhow::Result<()> {
+pub(super) fn check_end(
+    end: Lsn,
+    expected: &Checkpoints,
+    checkpoint: Checkpoint,
+) -> anyhow::Result<()> {
     let needed = expected.last_lsn.max(expected.to_lsn).max(checkpoint.end_lsn);
     ensure!(
         end >= needed,

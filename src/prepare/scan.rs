@@ -1,8 +1,9 @@
 //! One pass over the copied log: index entries for page changes, and what the log tells about
 //! tablespaces as a whole. Changes nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use innodb::{Lsn, PageNo, SpaceId};
@@ -11,8 +12,9 @@ use redo::header::Checkpoint;
 use redo::mtr::{Mtr, Run, RunKind};
 use redo::record::{FileRecord, Record, is_binlog};
 
-use super::index::{Collector, Entry};
+use super::index::Entry;
 use super::page::Log;
+use super::spaces::path_in_backup;
 use crate::report::Report;
 
 /// Bytes between two updates of the progress line.
@@ -54,6 +56,14 @@ pub(super) struct Scanned {
     pub is_cut: bool,
 }
 
+impl Scanned {
+    /// Files of the tablespaces that are there in the end, `DATABASE/TABLE.ibd`.
+    pub(super) fn names(&self) -> HashSet<PathBuf> {
+        let named = self.spaces.values().filter(|facts| !facts.is_deleted);
+        named.filter_map(|facts| Some(path_in_backup(&facts.name.as_ref()?.1))).collect()
+    }
+}
+
 /// Which part of the log is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
@@ -62,15 +72,18 @@ pub(super) struct Extent {
     /// Whether the checkpoint tells its end LSN; if not (10.5 to 10.7), its `FILE_CHECKPOINT` is
     /// somewhere behind it.
     pub is_end_lsn_known: bool,
+    /// Whether nothing may follow the checkpoint: a server of 10.5 to 10.7 that shuts down leaves
+    /// not even its `FILE_CHECKPOINT`.
+    pub may_be_empty: bool,
     /// Mini-transactions that end behind this LSN are left out.
     pub target: Option<Lsn>,
 }
 
-struct Scanner<'c> {
+struct Scanner<'c, T> {
     extent: Extent,
     /// `FILE_CHECKPOINT` for `checkpoint` was found.
     is_confirmed: bool,
-    collector: &'c mut Collector,
+    take_entry: &'c mut T,
     encryption_at: &'c dyn Fn(SpaceId) -> Option<Range<u32>>,
     /// Facts by number, and the numbers of the tablespaces; the last one looked up.
     facts: Vec<(SpaceId, SpaceFacts)>,
@@ -79,7 +92,7 @@ struct Scanner<'c> {
     binlog: Vec<Entry>,
 }
 
-/// Reads the log as far as `extent` says, or to its end, and collects the entries.
+/// Reads the log as far as `extent` says, or to its end, and gives the entries to `take_entry`.
 /// `encryption_at`: of tablespaces whose page 0 is in a file, which of its bytes tell how pages are
 /// encrypted.
 ///
@@ -90,13 +103,13 @@ pub(super) fn scan(
     log: Log<'_>,
     extent: Extent,
     encryption_at: &dyn Fn(SpaceId) -> Option<Range<u32>>,
-    collector: &mut Collector,
+    take_entry: &mut impl FnMut(Entry),
     report: &Report,
 ) -> anyhow::Result<Scanned> {
     let mut scanner = Scanner {
         extent,
         is_confirmed: false,
-        collector,
+        take_entry,
         encryption_at,
         facts: Vec::new(),
         numbers: HashMap::new(),
@@ -104,16 +117,17 @@ pub(super) fn scan(
         binlog: Vec::new(),
     };
     let (end, is_cut) = scanner.run(log, report)?;
-    if !scanner.is_confirmed {
+    let is_empty = extent.may_be_empty && end == extent.checkpoint.lsn;
+    if !scanner.is_confirmed && !is_empty {
         bail!(scanner.not_confirmed());
     }
     let spaces = scanner.facts.into_iter().collect();
     Ok(Scanned { spaces, end, binlog: scanner.binlog, is_cut })
 }
 
-impl Scanner<'_> {
+impl<T: FnMut(Entry)> Scanner<'_, T> {
     fn run(&mut self, log: Log<'_>, report: &Report) -> anyhow::Result<(Lsn, bool)> {
-        let Extent { checkpoint, is_end_lsn_known, target } = self.extent;
+        let Extent { checkpoint, is_end_lsn_known, target, .. } = self.extent;
         let mut mtrs = log.mtrs()?;
         let mut end = checkpoint.lsn;
         let mut reported = end;
@@ -179,7 +193,7 @@ impl Scanner<'_> {
         if run.page.page_no.0 == 0 {
             self.take_page0(mtr, run, entry)?;
         }
-        self.collector.push(entry);
+        (self.take_entry)(entry);
         Ok(())
     }
 

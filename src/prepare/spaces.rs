@@ -112,6 +112,18 @@ impl Space {
         self.is_changed || self.kind != Kind::Table
     }
 
+    /// How its pages are stored now.
+    pub(super) fn context(&self) -> SpaceContext {
+        self.context
+    }
+
+    /// The first of the pages that the log cuts off, or builds anew after that; 0: all.
+    pub(super) fn first_trimmed(&self) -> Option<PageNo> {
+        let first = self.trims.iter().map(|&(_, first)| first).min();
+        let first = first.map(|first| if self.kind == Kind::System { first } else { PageNo(0) });
+        self.dropped_at.map(|_| PageNo(0)).or(first)
+    }
+
     /// Whether any pages were cut off.
     pub(super) fn has_trims(&self) -> bool {
         !self.trims.is_empty() || self.dropped_at.is_some()

@@ -111,7 +111,7 @@ impl SpaceContext {
     }
 
     /// Whether page `page_no` may hold anything: it belongs to the doublewrite area.
-    pub(super) fn is_unverified(&self, page_no: u32) -> bool {
+    pub fn is_unverified(&self, page_no: u32) -> bool {
         self.space == SpaceId::SYSTEM && self.doublewrite.contains(page_no)
     }
 }

@@ -439,3 +439,14 @@ fn copies_that_cannot_go_on() {
     assert_eq!(result, Err(CopyError::Malformed { lsn: Lsn(1) }));
     assert_eq!(copier.position(), Lsn(45_097), "those before were taken");
 }
+
+#[test]
+fn files_longer_than_any_have_no_ring() {
+    let lsn = Lsn(u64::MAX - 4096);
+    let offset = HEADER_LEN + lsn.0 % BLOCK;
+    assert!(BlockRing::new(lsn, offset, i64::MAX as u64).is_some_and(|ring| {
+        let (place, left) = ring.place(Lsn(0));
+        place >= HEADER_LEN && left > 0
+    }));
+    assert_eq!(BlockRing::new(lsn, offset, 1 << 63), None);
+}
