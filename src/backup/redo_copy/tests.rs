@@ -372,6 +372,7 @@ fn a_limit_that_is_never_written_is_not_reached() {
     let mut server = Server::start(100_000);
     let (copier, _events, _) = server.copier();
     server.append(&write_record(10, 1));
+    reached(&copier, server.lsn);
     copier.set_limit(Lsn(60_000)).unwrap();
     let message = copier.drain(SHORT).err().unwrap().to_string();
     let expected = format!("Was only able to copy log from 50000 to {}, not 60000; ", server.lsn);
