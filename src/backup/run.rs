@@ -80,7 +80,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let corrupted = attempt
         .end(result)
         .with_context(|| format!("the backup {place} is not complete"))
-        .hint_if_full(target::NO_SPACE)?;
+        .hint_if_full(target::no_space(options))?;
     if corrupted.is_empty() {
         return Ok(());
     }

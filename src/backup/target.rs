@@ -34,6 +34,17 @@ use crate::stdio;
 pub const NO_SPACE: &str = "make space on the file system of --target-dir or choose another one, \
      remove what this backup left in the directory, and take the backup again";
 
+/// What to do about a full disk while a backup runs.
+pub fn no_space(options: &BackupOptions) -> &'static str {
+    match options.output {
+        Output::Directory => NO_SPACE,
+        Output::Stream => {
+            "make space on the file system of --tmpdir or choose another one (the redo log is kept \
+             there until the end), and take the backup again"
+        }
+    }
+}
+
 /// Files by which a directory is known to hold a backup, or a server's data, already.
 const TAKEN: [&str; 8] = [
     "ib_logfile0",
