@@ -23,7 +23,7 @@ usage: cargo xtask COMMAND
   demo             back up a busy server, restore it, prove that nothing is missing
   test [FILTER]    unit tests, then tests on real servers against the real mariadb-backup
   bench [VARIANT]  ours and mariadb-backup in turn: all, backup, single, encrypted, prepare,
-                   verification, stall, tables, engines
+                   verification, stream, stall, tables, engines
   chaos OPTIONS    backups under random DDL on tables of every kind, each restored and compared:
                    --seeds A..B --server 10.5|10.11|11.8 [--tool ours|reference]
                    [--log-size 16M|96M] [--keep DIR]; a seed that fails keeps its files and tells how
