@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use innodb::space::SpaceHeader;
 use xbstream::{Body, Chunk, Reader};
@@ -46,6 +46,8 @@ pub fn extract(
             let (queue, spare) = (queue.clone(), spare.clone());
             scope.spawn(move || write_pieces(queue, &spare, failure));
         }
+        // Without it, nobody would be left to tell the reader that all who write are gone.
+        drop(queue);
         let files = Files { target: &target, open: HashMap::new(), pieces, buffers, report };
         let mut reader = Reader::new(input);
         let read = files.read(&mut reader, failure).and_then(|()| check_is_whole(&reader));
@@ -199,8 +201,8 @@ impl Files<'_> {
             }
             let file = self.open(path, rewrite, &bytes)?;
             file.shares.fetch_add(1, Ordering::Relaxed);
-            // All threads that write end only after this one.
-            let _ = self.pieces.send(Piece { file, offset, bytes });
+            let sent = self.pieces.send(Piece { file, offset, bytes });
+            sent.map_err(|_| anyhow!("a thread that writes ended unexpectedly"))?;
             offset += len as u64;
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,14 +85,7 @@ impl LocalDir {
     ///
     /// Those of the file system.
     pub fn remove_all(&self, path: &Path, is_prefix: bool) -> io::Result<()> {
-        let is_meant = |other: &&PathBuf| {
-            if is_prefix {
-                let (bytes, prefix) = (other.as_os_str().as_bytes(), path.as_os_str().as_bytes());
-                bytes.strip_prefix(prefix).is_some_and(|rest| !rest.contains(&b'/'))
-            } else {
-                other.starts_with(path)
-            }
-        };
+        let is_meant = |other: &&PathBuf| xbstream::is_removed(other, path, is_prefix);
         let meant: Vec<_> = self.written().iter().filter(is_meant).cloned().collect();
         meant.iter().try_for_each(|path| self.remove(path))?;
         let is_folder = !is_prefix && self.root.join(path).is_dir();

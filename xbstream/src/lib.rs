@@ -26,7 +26,7 @@ mod reader;
 mod writer;
 
 pub use error::StreamError;
-pub use path::relative;
+pub use path::{is_removed, relative};
 pub use reader::{Body, Chunk, Reader};
 pub use writer::Writer;
 

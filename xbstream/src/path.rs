@@ -20,6 +20,16 @@ pub fn relative(bytes: &[u8]) -> Option<PathBuf> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
+/// Whether a removal of `path` means `other`: the file, one in the folder; or, if `path` is the
+/// beginning of paths (`is_prefix`), one that begins so and goes on without a slash.
+pub fn is_removed(other: &Path, path: &Path, is_prefix: bool) -> bool {
+    if !is_prefix {
+        return other.starts_with(path);
+    }
+    let (bytes, prefix) = (other.as_os_str().as_bytes(), path.as_os_str().as_bytes());
+    bytes.strip_prefix(prefix).is_some_and(|rest| !rest.contains(&b'/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 
-use crate::path::relative;
+use crate::path::{is_removed, relative};
 use crate::{
     END, HEAD_LEN, IGNORABLE, MAGIC, PATH_LEN_MAX, PAYLOAD, REMOVE, RENAME, REWRITE, SEEK,
     StreamError,
@@ -264,14 +264,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn remove(&mut self, start: u64, path: &Path, is_prefix: bool) -> Result<(), StreamError> {
-        let is_meant = |other: &Path| {
-            if is_prefix {
-                let (bytes, prefix) = (other.as_os_str().as_bytes(), path.as_os_str().as_bytes());
-                bytes.strip_prefix(prefix).is_some_and(|rest| !rest.contains(&b'/'))
-            } else {
-                other.starts_with(path)
-            }
-        };
+        let is_meant = |other: &Path| is_removed(other, path, is_prefix);
         if let Some(open) = self.open.keys().find(|open| is_meant(open)) {
             return Err(StreamError::Open { offset: start, path: open.clone() });
         }
