@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! run       order of steps
+//! apply     reads the log, applies it, leaves an empty one
 //! archive   what BACKUP SERVER of 13 leaves: its files of the redo log
 //! links     tables with DATA DIRECTORY in such a backup
 //! markers   tables dropped, renamed, created during the backup: .del, .ren, .new files
@@ -19,6 +20,7 @@
 //! binlog    binary log position in the rollback segments
 //! ```
 
+mod apply;
 mod archive;
 mod binlog;
 mod binlog_files;

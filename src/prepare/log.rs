@@ -144,8 +144,8 @@ impl CopiedLog {
         matches!(self.source, Source::Archive(_))
     }
 
-    /// Leaves an empty log that ends at `end`, as the reference does: all is in the data files and
-    /// durable.
+    /// Leaves an empty log in `dir` that ends where this one does, as the reference does: all is in
+    /// the data files and durable.
     ///
     /// # Errors
     ///
@@ -165,8 +165,8 @@ impl CopiedLog {
             stamp_end(dir, spaces, id, storage)?;
             Vec::new()
         };
-        let context = || format!("write {}", self.path.display());
-        storage.replace(&self.path, &empty).with_context(context)
+        let path = dir.join(LOG);
+        storage.replace(&path, &empty).with_context(|| format!("write {}", path.display()))
     }
 
     /// Creator of the log that prepare leaves: the tool that made the copy, or one of the version

@@ -8,11 +8,11 @@ use innodb::encrypted::KeySource;
 use innodb::page::SpaceContext;
 use innodb::{Lsn, PageId, PageNo};
 
+use super::apply::check_end;
 use super::index::page_of;
 use super::log::CopiedLog;
 use super::markers::Plan;
 use super::page::Log;
-use super::run::check_end;
 use super::scan::scan;
 use super::spaces::{Space, Spaces};
 use crate::metadata::{BackupMyCnf, Checkpoints};

@@ -18,39 +18,30 @@
 //! log after 4: see `archive`.
 
 use std::fs::{self, File};
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use innodb::encrypted::KeySource;
-use innodb::{Lsn, SpaceId};
-use redo::header::Checkpoint;
+use innodb::Lsn;
 use rustix::fs::FlockOperation;
 
-use super::journal::{self, LogId};
+use super::apply::Work;
+use super::journal;
 use super::log::CopiedLog;
 use super::markers::{self, Plan};
-use super::memory::Budget;
 use super::page::Log;
-use super::recover::{Recovery, recover};
-use super::scan::Extent;
-use super::spaces::{Space, Spaces};
+use super::scan::Scanned;
+use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
-use super::{archive, binlog, binlog_files, corrupted, index, keys, links, log, scan};
+use super::{archive, corrupted, keys, links, log};
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
-use crate::hints;
 use crate::keys_source;
 use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::metadata::checkpoints::Found;
 use crate::metadata::incomplete;
 use crate::metadata::{BackupCnf, BackupMyCnf, BackupType, Checkpoints, CorruptedPages};
-use crate::options::{EngineBinlog, PrepareOptions};
+use crate::options::PrepareOptions;
 use crate::report::Report;
-
-const BINLOG_POSITION: &str = "xtrabackup_binlog_pos_innodb";
-/// Files that stay free for other purposes than tablespaces.
-const RESERVED_FILES: u64 = 64;
 
 /// Prepares the full backup in `options.target_dir`.
 ///
@@ -104,17 +95,16 @@ pub(super) fn run_on(
 
     let keys = keys_source::open(cnf.plugins.as_ref(), &options.keys)?;
     let keys = keys.as_deref();
+    let work = Work { dir, file_system: &file_system, options, keys, storage, report };
     let log = match &archive {
         Some(archive) => Some(CopiedLog::open_archive(dir, archive, keys)?),
         None => CopiedLog::open(dir)?,
     };
     let interrupted = Interrupted::find(dir, log.as_ref())?;
     // From here on things are changed only if an earlier run, which found all good, did before.
-    interrupted.finish(dir, storage, &file_system, report)?;
+    interrupted.finish(work)?;
     match &log {
-        Some(log) => {
-            apply(options, log, &cnf, keys, &mut found, &listed, &file_system, storage, report)?;
-        }
+        Some(log) => apply(work, log, &cnf, &mut found, &listed)?,
         None => log::check_emptied(dir, interrupted.journal.and_then(|journal| journal.id))?,
     }
     archive::retire(dir, storage)?;
@@ -124,59 +114,45 @@ pub(super) fn run_on(
             "aria_log_control: last log number {} instead of {}",
             correction.to, correction.from
         ));
-        replace(storage, &correction.path, &correction.bytes)?;
+        work.replace(&correction.path, &correction.bytes)?;
     }
     remove_empty_folders(dir)?;
     let prepared = Checkpoints { backup_type: BackupType::LogApplied, ..found.checkpoints };
-    replace(storage, &found.path, prepared.render().as_bytes())?;
+    work.replace(&found.path, prepared.render().as_bytes())?;
     if let (Some(extra), Some(name)) = (&options.extra_lsndir, found.path.file_name()) {
         durable::create_dir_all(extra).with_context(|| format!("create {}", extra.display()))?;
-        replace(storage, &extra.join(name), prepared.render().as_bytes())?;
+        work.replace(&extra.join(name), prepared.render().as_bytes())?;
     }
     clean_up(dir, storage)?;
     corrupted::check_rest(dir, &rest)
 }
 
 /// Applies the log and replaces it by an empty one.
-#[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
 fn apply(
-    options: &PrepareOptions,
+    work: Work<'_>,
     log: &CopiedLog,
     cnf: &BackupMyCnf,
-    keys: Option<&dyn KeySource>,
     found: &mut Found,
     listed: &CorruptedPages,
-    file_system: &FileSystem,
-    storage: &dyn Storage,
-    report: &Report,
 ) -> anyhow::Result<()> {
-    let dir = options.target_dir.as_path();
+    let Work { dir, keys, storage, report, .. } = work;
     let mut plan = Plan::of(dir)?;
     if log.rules_files() {
         links::fetch(dir, &mut plan)?;
     }
     let mut spaces = Spaces::discover(dir, &plan, cnf, keys)?;
-    let budget = Budget::new(options.use_memory);
-    let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
-    let extent = log.extent();
     let reader = log.reader(keys);
-    let records = Log::new(&reader, extent.checkpoint.lsn);
-    let (index, scanned) = read_log(dir, log, records, extent, &spaces, budget, threads, report)?;
-    if let Some(target) = extent.target {
-        check_target(&scanned, target)?;
-        found.checkpoints.to_lsn = extent.checkpoint.lsn;
-        found.checkpoints.last_lsn = scanned.end;
+    let read = work.read_log(log, Log::new(&reader, log.extent().checkpoint.lsn), &spaces)?;
+    if let Some(target) = read.extent.target {
+        check_target(&read.scanned, target)?;
+        found.checkpoints.to_lsn = read.extent.checkpoint.lsn;
+        found.checkpoints.last_lsn = read.scanned.end;
     }
-    let reached = check_end(scanned.end, &found.checkpoints, extent.checkpoint);
-    // A log of 10.5 to 10.7 that cannot be decrypted looks empty.
-    match log.doubt().filter(|_| scanned.end == extent.checkpoint.lsn) {
-        Some(doubt) => reached.context(doubt)?,
-        None => reached?,
-    }
+    read.check_end(&found.checkpoints)?;
     if log.rules_files() {
-        spaces.follow(&scanned, &mut plan, report)?;
+        spaces.follow(&read.scanned, &mut plan, report)?;
     }
-    spaces.resolve(dir, &scanned, records, report)?;
+    spaces.resolve(dir, &read.scanned, read.records, report)?;
     if log.rules_files() {
         links::check(dir, &spaces)?;
     }
@@ -186,49 +162,10 @@ fn apply(
 
     if log.rules_files() {
         archive::adopt(dir, cnf, found, storage)?;
-        links::make_missing(dir, &spaces, &scanned, storage)?;
+        links::make_missing(dir, &spaces, &read.scanned, storage)?;
     }
     plan.execute(dir, storage, report)?;
-    for space in spaces.iter() {
-        space.create(dir, storage)?;
-        space.resize(dir, storage)?;
-    }
-    report.phase("Applying the redo log", index.record_bytes());
-    let log_id = LogId { first_lsn: extent.checkpoint.lsn, end: scanned.end };
-    let recovery = Recovery {
-        dir,
-        spaces: &spaces,
-        log: records,
-        log_id,
-        corrupted: listed,
-        budget,
-        threads,
-        open_spaces: open_spaces(options.open_files_limit, budget.batches),
-        storage,
-        report,
-    };
-    let pages = recover(&recovery, index)?;
-    report.phase_done();
-    if options.engine_binlog == EngineBinlog::Skipped {
-        binlog_files::remove(dir, storage)?;
-    } else {
-        binlog_files::recover(dir, &scanned.binlog, records, storage, report)?;
-    }
-    storage.sync_all(dir, file_system).with_context(|| format!("sync {}", dir.display()))?;
-    let (first, end) = (extent.checkpoint.lsn, scanned.end);
-    report.say(format_args!("Redo log (from LSN {first} to {end}) was applied to {pages} pages."));
-
-    // The reference of 10.5 does not write it.
-    if log.is_ring() || found.checkpoints.recover_binlog_info.is_some() {
-        let written = write_binlog_position(dir, &spaces, found, storage, report);
-        match written {
-            Err(error) if !listed.is_empty() && corrupted::is_damage(&error) => {
-                report.say(format_args!("Warning: no binary log position was found: {error:#}"));
-            }
-            written => written?,
-        }
-    }
-    log.replace(dir, &spaces, log_id, storage)
+    work.apply_log(read, &spaces, listed, found)
 }
 
 /// A finished backup.
@@ -306,13 +243,8 @@ impl Interrupted {
     }
 
     /// Finishes the renames and repeats the writes that may be torn.
-    fn finish(
-        &self,
-        dir: &Path,
-        storage: &dyn Storage,
-        file_system: &FileSystem,
-        report: &Report,
-    ) -> anyhow::Result<()> {
+    fn finish(&self, work: Work<'_>) -> anyhow::Result<()> {
+        let Work { dir, storage, report, .. } = work;
         markers::resume(dir, storage, report)?;
         let Some(journal) = self.journal.as_ref().filter(|_| !self.is_recovered) else {
             return Ok(());
@@ -320,100 +252,18 @@ impl Interrupted {
         let pages = journal.replay(dir, storage)?;
         report.say(format_args!("An earlier run was interrupted: {pages} pages written again."));
         // The journal of this run will take its place.
-        storage.sync_all(dir, file_system).with_context(|| format!("sync {}", dir.display()))
+        work.sync()
     }
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
-fn read_log(
-    dir: &Path,
-    log: &CopiedLog,
-    records: Log<'_>,
-    extent: Extent,
-    spaces: &Spaces<'_>,
-    budget: Budget,
-    threads: usize,
-    report: &Report,
-) -> anyhow::Result<(index::Index, scan::Scanned)> {
-    report.phase("Scanning the redo log", log.len());
-    log.expect_sequential(true);
-    let encryption_at = |id: SpaceId| spaces.get(id).map(Space::encryption_at);
-    let spill = || {
-        durable::unnamed_file(dir).with_context(|| format!("create a file in {}", dir.display()))
-    };
-    let result = index::build(budget.index, threads, spill, |collector| {
-        scan::scan(records, extent, &encryption_at, &mut |entry| collector.push(entry), report)
-    });
-    let result = match log.doubt() {
-        Some(doubt) => result.context(doubt)?,
-        None => result?,
-    };
-    log.expect_sequential(false);
-    report.phase_done();
-    let (index, _) = &result;
-    if index.is_spilled() {
-        report.detail("The index of the redo log exceeds the memory; the rest is in a file.");
-    }
-    Ok(result)
 }
 
 /// An archive must reach its target.
-fn check_target(scanned: &scan::Scanned, target: Lsn) -> anyhow::Result<()> {
+fn check_target(scanned: &Scanned, target: Lsn) -> anyhow::Result<()> {
     ensure!(
         scanned.is_cut || scanned.end >= target,
         "innodb_log_recovery_target={target} cannot be reached: the redo log ends at LSN {}. \
          Nothing was changed",
         scanned.end
     );
-    Ok(())
-}
-
-/// The log must reach as far as the backup says.
-pub(super) fn check_end(
-    end: Lsn,
-    expected: &Checkpoints,
-    checkpoint: Checkpoint,
-) -> anyhow::Result<()> {
-    let needed = expected.last_lsn.max(expected.to_lsn).max(checkpoint.end_lsn);
-    ensure!(
-        end >= needed,
-        "The log was only applied up to LSN {end}, instead of {needed}: the redo log of the backup \
-         is damaged or cut. Nothing was changed"
-    );
-    Ok(())
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-/// How many tablespaces each batch may keep open.
-fn open_spaces(wanted: Option<u64>, batches: usize) -> usize {
-    let limit = hints::raise_open_files_limit(wanted.unwrap_or(4096));
-    // Each batch, and those whose files are being synced.
-    let per_batch = limit.saturating_sub(RESERVED_FILES) / (2 * batches as u64 + 8);
-    usize::try_from(per_batch.clamp(1, 64)).unwrap_or(1)
-}
-
-fn replace(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    storage.replace(path, bytes).with_context(|| format!("write {}", path.display()))
-}
-
-fn write_binlog_position(
-    dir: &Path,
-    spaces: &Spaces<'_>,
-    found: &Found,
-    storage: &dyn Storage,
-    report: &Report,
-) -> anyhow::Result<()> {
-    let position = binlog::read_position(dir, spaces).context("read the binary log position")?;
-    let file = String::from_utf8_lossy(&position.file);
-    report.say(format_args!("Last binlog file {file}, position {}", position.position));
-    let text = [position.file.as_slice(), format!("\t{}\n", position.position).as_bytes()].concat();
-    replace(storage, &dir.join(BINLOG_POSITION), &text)?;
-    if found.checkpoints.recover_binlog_info == Some(true) {
-        replace(storage, &dir.join("xtrabackup_binlog_info"), &text)?;
-    }
     Ok(())
 }
 
