@@ -1,6 +1,7 @@
 //! The text files of a backup directory beside the data: their names by server series, range of
 //! LSNs and state ([`Checkpoints`]), the options that prepare needs ([`BackupMyCnf`]), how the
-//! backup was made ([`Info`]), the binary log position.
+//! backup was made ([`Info`]), the binary log position; what tablespace changed pages belong to
+//! ([`SpaceMeta`]).
 //!
 //! The checkpoints file is written last, after everything else is on stable storage: a directory
 //! without one is no backup, whatever else it holds. (The reference writes `backup-my.cnf` and the
@@ -13,12 +14,14 @@ pub mod corrupted_pages;
 pub mod incomplete;
 pub mod info;
 pub mod my_cnf;
+pub mod space_meta;
 
 pub use backup_cnf::BackupCnf;
 pub use checkpoints::{BackupType, Checkpoints, Found};
 pub use corrupted_pages::CorruptedPages;
 pub use info::Info;
 pub use my_cnf::{BackupMyCnf, Plugins};
+pub use space_meta::SpaceMeta;
 
 use std::fs::File;
 use std::io::Read;

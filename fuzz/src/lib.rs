@@ -32,7 +32,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "log_header", run: logs::header, seeds: seeds::log_headers },
     Target { name: "log_ring", run: logs::ring, seeds: seeds::log_records },
     Target { name: "log_ring_encrypted", run: logs::encrypted_ring, seeds: seeds::log_records },
@@ -48,6 +48,7 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "aria_table", run: aria_files::table, seeds: seeds::aria_tables },
     Target { name: "definition", run: text_files::definition, seeds: seeds::definitions },
     Target { name: "metadata", run: text_files::metadata, seeds: seeds::metadata },
+    Target { name: "delta", run: spaces::delta, seeds: seeds::deltas },
 ];
 
 /// The target called `name`.

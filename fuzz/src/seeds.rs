@@ -207,7 +207,22 @@ pub fn definitions() -> Vec<Vec<u8>> {
     folders.iter().flat_map(|folder| files(folder)).map(|(_, bytes)| bytes).collect()
 }
 
-/// Option and checkpoints files.
+/// Files of changed pages, as they are and with a last block after a full one.
+pub fn deltas() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for (name, bytes) in files("innodb/testdata/10.11/delta_4k") {
+        let shift = if name.starts_with('z') { 10 } else { 12 };
+        seeds.push(with(&[shift], &bytes));
+    }
+    let numbers = (0..255_u32).flat_map(u32::to_be_bytes);
+    let mut blocks: Vec<u8> = b"xtra".iter().copied().chain(numbers).collect();
+    blocks.resize(256 * 1024, 1);
+    blocks.extend([&b"XTRA"[..], &300_u32.to_be_bytes(), &[0xff; 4], &[0; 2048 - 12]].concat());
+    seeds.push(with(&[10], &blocks));
+    seeds
+}
+
+/// Option, checkpoints and `.meta` files.
 pub fn metadata() -> Vec<Vec<u8>> {
     let mut seeds: Vec<_> =
         files("src/metadata/testdata/10.11.19").into_iter().map(|(_, bytes)| bytes).collect();
@@ -216,6 +231,7 @@ pub fn metadata() -> Vec<Vec<u8>> {
           recover_binlog_info = 0\n"
             .to_vec(),
     );
+    seeds.push(b"page_size = 1024\nzip_size = 1024 \nspace_id = 6\n".to_vec());
     seeds.push(b"/a/ibdata1:12M;b:1G:autoextend:max:5G".to_vec());
     seeds
 }

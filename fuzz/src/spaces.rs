@@ -1,5 +1,6 @@
-//! Page 0 of tablespaces, and the place of the doublewrite area.
+//! Page 0 of tablespaces, the place of the doublewrite area, files of changed pages.
 
+use innodb::delta::DeltaReader;
 use innodb::doublewrite::Doublewrite;
 use innodb::page::{ChecksumAlgorithm, SpaceContext, verify};
 use innodb::space::{EncryptionMetadata, SpaceHeader};
@@ -44,4 +45,20 @@ pub fn header(data: &[u8]) {
     assert!(physical <= PAGE_MAX && page0.len() >= physical);
     let context = SpaceContext::new(&header, ChecksumAlgorithm::Crc32);
     let _ = verify(page0.get(..physical).unwrap_or_default(), 0, &context);
+}
+
+/// A file of changed pages, of a size of pages that is chosen.
+pub fn delta(data: &[u8]) {
+    let (choice, data) = first(data);
+    let size = 1 << (choice % 18);
+    let Ok(mut reader) = DeltaReader::new(size, data.len() as u64) else { return };
+    let mut before = None;
+    while let Ok(Some(offset)) = reader.next_list() {
+        let list = usize::try_from(offset).ok().and_then(|at| data.get(at..at + size));
+        let Ok(block) = reader.list(list.unwrap_or_default()) else { return };
+        for (page_no, offset) in block.pages() {
+            assert!(offset + size as u64 <= data.len() as u64 && before < Some(page_no));
+            before = Some(page_no);
+        }
+    }
 }

@@ -112,5 +112,6 @@ tests!(
     aria_log,
     aria_table,
     definition,
-    metadata
+    metadata,
+    delta
 );

@@ -9,6 +9,7 @@ mod bytes;
 pub mod checksum;
 pub mod compressed;
 pub mod datadir;
+pub mod delta;
 pub mod dictionary;
 pub mod doublewrite;
 pub mod encrypted;
