@@ -5,7 +5,9 @@
 
 mod files;
 pub mod help;
+mod innobackupex;
 mod lexer;
+mod print_param;
 mod resolve;
 pub mod secret;
 mod settings;
@@ -97,10 +99,14 @@ pub enum Action {
     },
     /// Print the version.
     Version,
+    /// Print the version as innobackupex does: this text, on standard output.
+    InnobackupexVersion(String),
     /// Print this help.
     Help(String),
     /// Print this text.
     PrintDefaults(String),
+    /// Print this text, and say that all went well.
+    PrintParam(String),
 }
 
 /// Reads the command line and the option files.
@@ -131,13 +137,36 @@ struct Parser<'a> {
     asked_by: Option<String>,
     /// `socket` of a server group.
     server_socket: Option<OsString>,
-    /// The first word is `verify`.
-    is_verify: bool,
+    /// What the first word says.
+    interface: Interface,
+    /// Words that are no options.
+    words: Vec<&'a OsStr>,
     first_error: Option<UsageError>,
 }
 
 /// The word that stands where others have `--backup` or `--prepare`.
 pub const VERIFY: &str = "verify";
+
+/// How the program is spoken to, by the first word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interface {
+    /// No word, but options.
+    Usual,
+    /// `verify`
+    Verify,
+    /// `--innobackupex`
+    Innobackupex,
+}
+
+impl Interface {
+    fn of(arguments: &[OsString]) -> Self {
+        match arguments.get(1).and_then(|word| word.to_str()) {
+            Some(VERIFY) => Self::Verify,
+            Some("--innobackupex") => Self::Innobackupex,
+            _ => Self::Usual,
+        }
+    }
+}
 
 impl<'a> Parser<'a> {
     fn new(arguments: &'a [OsString], environment: &'a Environment) -> Self {
@@ -154,7 +183,8 @@ impl<'a> Parser<'a> {
             secrets: Vec::new(),
             asked_by: None,
             server_socket: None,
-            is_verify: arguments.get(1).is_some_and(|word| word == VERIFY),
+            interface: Interface::of(arguments),
+            words: Vec::new(),
             first_error: None,
         }
     }
@@ -163,13 +193,17 @@ impl<'a> Parser<'a> {
         let tool_name =
             Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let first_word = self.arguments.get(1).and_then(|word| word.to_str());
-        if let Some(name @ ("innobackupex" | "mysqld" | "mariadbd")) =
+        if let Some(name @ ("mysqld" | "mariadbd")) =
             first_word.and_then(|word| word.strip_prefix("--"))
         {
             return Err(UsageError::NotSupported(name.to_owned()));
         }
         let first = self.first_options();
         self.command_line(first.len);
+        if self.interface == Interface::Innobackupex {
+            "innobackupex".clone_into(&mut self.program);
+            self.take_directory();
+        }
         let prepare = self.settings.flag("prepare");
         let mut files = OptionFiles::default();
         let read = self.read_option_files(&first, prepare, &mut files);
@@ -213,13 +247,25 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A word that is no option: the directory that is to be verified.
+    /// A word that is no option: the directory to be verified, or innobackupex's.
     fn word(&mut self, word: &'a OsStr) -> Result<(), UsageError> {
+        if self.interface == Interface::Innobackupex {
+            self.words.push(word);
+            return Ok(());
+        }
         let target = Spec::find("target-dir");
         let is_given = self.settings.origin("target-dir") == Some(Origin::CommandLine);
-        match target.filter(|_| self.is_verify && !is_given) {
+        match target.filter(|_| self.interface == Interface::Verify && !is_given) {
             Some(target) => self.assign_plain(target, Given::Text(word)),
             None => Err(UsageError::UnknownArgument(word.to_string_lossy().into_owned())),
+        }
+    }
+
+    /// Where the options of the command line are looked for.
+    fn own_table(&self) -> Table {
+        match self.interface {
+            Interface::Innobackupex => Table::Innobackupex,
+            Interface::Usual | Interface::Verify => Table::Both,
         }
     }
 
@@ -235,16 +281,22 @@ impl<'a> Parser<'a> {
     }
 
     /// A long option; `at` is the number of the word after it.
-    fn long(&mut self, text: &OsStr, at: &mut usize) -> Result<(), UsageError> {
+    fn long(&mut self, text: &'a OsStr, at: &mut usize) -> Result<(), UsageError> {
         for name in ["defaults-file", "defaults-extra-file"] {
             if lexer::split(text).0 == name.as_bytes() && lexer::split(text).1.is_some() {
                 return Err(UsageError::MustBeFirst(name));
             }
         }
-        let mut known = match lexer::long(text, Table::Both) {
+        let known = match lexer::long(text, self.own_table()) {
             Long::Known(known) => known,
             Long::Unknown { loose, has_value } => return self.unknown(text, loose, has_value),
         };
+        let spec = known.spec;
+        self.known(known, at).map_err(|error| self.of_innobackupex(spec, error))
+    }
+
+    /// A long option that is in the table.
+    fn known(&mut self, mut known: Known<'a>, at: &mut usize) -> Result<(), UsageError> {
         if known.autoset {
             return self.assign(&known, Origin::CommandLine);
         }
@@ -275,7 +327,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Letters after one dash.
-    fn short(&mut self, word: &OsStr, at: &mut usize) -> Result<(), UsageError> {
+    fn short(&mut self, word: &'a OsStr, at: &mut usize) -> Result<(), UsageError> {
         let bytes = word.as_bytes();
         for (offset, byte) in bytes.iter().enumerate().skip(1) {
             let letter = char::from(*byte);
@@ -286,18 +338,30 @@ impl<'a> Parser<'a> {
                 self.assign_plain(spec, Given::Nothing)?;
                 continue;
             }
-            let joined = bytes.get(offset + 1..).unwrap_or_default();
-            if !joined.is_empty() {
-                let joined = OsStr::from_bytes(joined);
-                self.hide_value(spec, *at - 1, joined);
-                return self.assign_plain(spec, Given::Text(joined));
-            }
-            return match self.next_word(spec, &format!("-{letter}"), at)? {
-                Some(word) => self.assign_plain(spec, Given::Text(word)),
-                None => Ok(()),
-            };
+            let joined = OsStr::from_bytes(bytes.get(offset + 1..).unwrap_or_default());
+            return self
+                .short_value(spec, letter, joined, at)
+                .map_err(|error| self.of_innobackupex(spec, error));
         }
         Ok(())
+    }
+
+    /// The value of the option `letter`: `joined` to it, or the next word.
+    fn short_value(
+        &mut self,
+        spec: &'static Spec,
+        letter: char,
+        joined: &'a OsStr,
+        at: &mut usize,
+    ) -> Result<(), UsageError> {
+        if !joined.is_empty() {
+            self.hide_value(spec, *at - 1, joined);
+            return self.assign_plain(spec, Given::Text(joined));
+        }
+        match self.next_word(spec, &format!("-{letter}"), at)? {
+            Some(word) => self.assign_plain(spec, Given::Text(word)),
+            None => Ok(()),
+        }
     }
 
     /// The word after an option that needs a value. `None`: the password is to be asked for,

@@ -55,7 +55,14 @@ fn run() -> anyhow::Result<ExitCode> {
             say(&help::version(program));
             return Ok(ExitCode::SUCCESS);
         }
-        Ok(Action::Help(text) | Action::PrintDefaults(text)) => {
+        Ok(Action::PrintParam(text)) => {
+            print(&text)?;
+            say(&format!("[00] {} completed OK!", now()));
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(
+            Action::Help(text) | Action::PrintDefaults(text) | Action::InnobackupexVersion(text),
+        ) => {
             print(&text)?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -51,6 +51,8 @@ pub struct BackupOptions {
     pub output: Output,
     /// The directory.
     pub target_dir: PathBuf,
+    /// Whether the directories above it are created too.
+    pub makes_parents: bool,
     /// `--extra-lsndir`: where the checkpoints file and the info file are written, too.
     pub extra_lsndir: Option<PathBuf>,
     /// How to reach the server.

@@ -34,12 +34,13 @@ pub struct Outcome {
 impl Tool {
     /// A command line of this tool that reads no option file.
     pub fn command(&self) -> Command {
-        let mut command = self.program();
+        let mut command = self.bare_command();
         command.arg("--no-defaults");
         command
     }
 
-    fn program(&self) -> Command {
+    /// A command line of this tool that holds nothing yet: it reads the option files of the machine.
+    pub fn bare_command(&self) -> Command {
         let mut command = match self {
             Self::Ours => Command::new(our_program()),
             Self::Reference(series) => series.command("usr/bin", "mariadb-backup"),
@@ -79,7 +80,7 @@ impl Tool {
     /// The command that prepares the backup `target`, with the options in the backup's own option
     /// file.
     pub fn prepare_command(&self, target: &Path, options: &[&str]) -> Command {
-        let mut command = self.program();
+        let mut command = self.bare_command();
         command.arg("--prepare").arg(prefixed("--target-dir=", target)).args(options);
         command
     }

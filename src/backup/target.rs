@@ -183,6 +183,10 @@ fn open_dir(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<Loca
         ))
         .hint("choose a directory elsewhere: there, the server would take it for a database");
     }
+    if let Some(parent) = target.parent().filter(|_| options.makes_parents) {
+        durable::create_dir_all(parent)
+            .with_context(|| format!("create the directory {}", parent.display()))?;
+    }
     LocalDir::create(target)
         .with_context(|| format!("create the target directory {}", target.display()))
         .hint_if_full(NO_SPACE)

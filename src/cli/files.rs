@@ -9,7 +9,7 @@ use super::settings::Origin;
 use super::table::{Argument, Support, Table};
 use super::usage_error::UsageError;
 use super::value::Given;
-use super::{Parser, secret};
+use super::{Interface, Parser, secret};
 use crate::defaults_file::{Entry, OptionFileError, OptionFiles};
 
 /// Groups read for the options of the server.
@@ -51,7 +51,7 @@ impl Groups {
 impl Parser<'_> {
     /// Reads the options that only count at the start.
     pub(super) fn first_options(&self) -> First {
-        let start = 1 + usize::from(self.is_verify);
+        let start = 1 + usize::from(self.interface != Interface::Usual);
         let mut first = First { len: start, ..First::default() };
         let word = |at: usize| self.arguments.get(at).map(OsString::as_os_str);
         if word(start) == Some(OsStr::new("--no-defaults")) {
@@ -178,7 +178,7 @@ impl Parser<'_> {
         let table = match origin {
             Origin::ServerGroup | Origin::Backup => Table::Server,
             Origin::ClientGroup => Table::Client,
-            _ => Table::Both,
+            _ => self.own_table(),
         };
         let known = match lexer::long(&text, table) {
             Long::Known(known) => known,
@@ -192,14 +192,20 @@ impl Parser<'_> {
                 return Ok(());
             }
         };
+        let warnings = self.warnings.len();
+        let result =
+            if known.spec.argument == Argument::Required && matches!(known.given, Given::Nothing) {
+                Err(UsageError::ArgumentRequired(format!("--{}", known.spec.name)))
+            } else {
+                self.assign(&known, origin)
+            };
         // What a newer server takes for values of options without effect is its own affair.
-        if table != Table::Both && known.spec.support == Support::NoEffect {
+        let is_servers = origin < Origin::BackupGroup || origin == Origin::Backup;
+        if is_servers && known.spec.support == Support::NoEffect {
+            self.warnings.truncate(warnings);
             return Ok(());
         }
-        if known.spec.argument == Argument::Required && matches!(known.given, Given::Nothing) {
-            return Err(UsageError::ArgumentRequired(format!("--{}", known.spec.name)));
-        }
-        self.assign(&known, origin)
+        result.map_err(|error| self.of_innobackupex(known.spec, error))
     }
 
     /// The backup's own InnoDB options go before those of any other file.

@@ -40,6 +40,12 @@ pub fn version(program: &str) -> String {
     )
 }
 
+/// The text of `--innobackupex --version`, which has no line end.
+pub(super) fn innobackupex_version() -> String {
+    let (os, arch) = ("Linux", std::env::consts::ARCH);
+    format!("innobackupex version {REFERENCE_VERSION} {os} ({arch})")
+}
+
 /// The options as clap sees them. It renders them; reading them takes other rules.
 pub fn command() -> clap::Command {
     let mut command = clap::Command::new("mariabackup")
@@ -55,6 +61,14 @@ pub fn command() -> clap::Command {
     let heading = "Options that come first";
     for (name, value, help) in [
         ("print-defaults", None, "Print the options found in the option files and exit."),
+        (
+            "innobackupex",
+            None,
+            "Read the command line as the program innobackupex did: OPTIONS and a DIRECTORY. With \
+             --apply-log, --copy-back, --move-back or --decompress it is that of the backup; \
+             without, a backup goes to a new directory in it, named by the time. Must be the very \
+             first option.",
+        ),
         ("no-defaults", None, "Read no option file. Must be the very first option."),
         ("defaults-file", Some("FILE"), "Read this option file and no other."),
         ("defaults-extra-file", Some("FILE"), "Read this option file after the global ones."),
@@ -83,6 +97,7 @@ fn argument(spec: &Spec) -> Arg {
     let heading = match spec.table {
         Table::Server => "Options that are also read from the server's groups",
         Table::Client | Table::Both => "Options",
+        Table::Innobackupex => "Options that only --innobackupex has",
     };
     let argument = Arg::new(spec.name).long(spec.name).help(help).help_heading(heading);
     let argument = match spec.short {

@@ -52,16 +52,11 @@ pub struct Known<'a> {
     pub maximum: bool,
 }
 
-/// Whether an option of `table` is looked up in a pass over `wanted`.
-fn serves(table: Table, wanted: Table) -> bool {
-    wanted == Table::Both || table == Table::Both || table == wanted
-}
-
 /// Looks `text` up, which is `name` or `name=value` without the dashes before it. `table`: where
 /// to look.
 pub fn long(text: &OsStr, table: Table) -> Long<'_> {
     let (name, value) = split(text);
-    let find = |name: &str| Spec::find(name).filter(|spec| serves(spec.table, table));
+    let find = |name: &str| Spec::find(name).filter(|spec| spec.table.serves(table));
     let name = String::from_utf8_lossy(name).to_lowercase().replace('_', "-");
     let mut rest = name.as_str();
     let mut prefixes = Vec::new();
@@ -184,5 +179,7 @@ mod tests {
         assert!(found("user", Table::Client) && !found("user", Table::Server));
         assert!(found("datadir", Table::Server) && !found("datadir", Table::Client));
         assert!(found("log", Table::Server) && found("log", Table::Client));
+        assert!(found("include=x", Table::Innobackupex) && found("user", Table::Innobackupex));
+        assert!(!found("include=x", Table::Both) && !found("include=x", Table::Client));
     }
 }

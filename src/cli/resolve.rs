@@ -14,7 +14,7 @@ use super::settings::Origin;
 use super::table::{Mode, OPTIONS, Support};
 use super::usage_error::UsageError;
 use super::value::{self, Value};
-use super::{Action, Parser, help, secret};
+use super::{Action, Interface, Parser, help, secret};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
     BackupOptions, Command, DecompressOptions, EngineBinlog, LongQueries, Output, PrepareOptions,
@@ -32,7 +32,7 @@ impl Parser<'_> {
             error => {
                 // The reference comes to these before it looks for unknown options.
                 if self.settings.flag("version") {
-                    return Ok(Action::Version);
+                    return Ok(self.version());
                 }
                 if self.settings.flag("help") {
                     return Ok(Action::Help(self.help()));
@@ -41,7 +41,13 @@ impl Parser<'_> {
             }
         }
         self.check_values()?;
+        if self.interface == Interface::Innobackupex {
+            self.adapt_innobackupex()?;
+        }
         let mode = self.mode()?;
+        if self.settings.flag("print-param") {
+            return Ok(Action::PrintParam(self.param()));
+        }
         self.check_support(mode)?;
         let mut ask_password = false;
         let command = match mode {
@@ -73,23 +79,34 @@ impl Parser<'_> {
         help::help(&self.program, &self.settings, self.environment)
     }
 
+    fn version(&self) -> Action {
+        match self.interface {
+            Interface::Innobackupex => Action::InnobackupexVersion(help::innobackupex_version()),
+            Interface::Usual | Interface::Verify => Action::Version,
+        }
+    }
+
     fn check_values(&self) -> Result<(), UsageError> {
         self.protocol()?;
-        if let Some(format) = self.settings.text("stream") {
-            let known = ["mbstream", "xbstream"];
-            if !known.iter().any(|name| format.eq_ignore_ascii_case(name)) {
-                let text = format!("Invalid --stream argument: {}", format.display());
-                return Err(UsageError::Message(text));
-            }
-        }
-        if self.settings.flag("print-param") {
-            return Err(UsageError::NotSupported("print-param".to_owned()));
-        }
+        self.check_name("stream", &["mbstream", "xbstream"])?;
         if self.settings.text("datadir").is_some_and(|datadir| datadir == "./") {
             let text = "mariabackup: Error: Please set parameter 'datadir'";
             return Err(UsageError::Message(text.to_owned()));
         }
         Ok(())
+    }
+
+    /// The text of `option` must be one of `names`, in any case.
+    fn check_name(&self, option: &str, names: &[&str]) -> Result<(), UsageError> {
+        let Some(text) = self.settings.text(option) else { return Ok(()) };
+        if names.iter().any(|name| text.eq_ignore_ascii_case(name)) {
+            return Ok(());
+        }
+        let message = format!("Invalid --{option} argument: {}", text.display());
+        Err(match self.interface {
+            Interface::Innobackupex => UsageError::Innobackupex(message),
+            Interface::Usual | Interface::Verify => UsageError::Message(message),
+        })
     }
 
     fn mode(&self) -> Result<Mode, UsageError> {
@@ -101,7 +118,7 @@ impl Parser<'_> {
         ];
         let mut chosen = others.iter().filter(|(_, name)| self.settings.flag(name));
         let shown = |name| if name == "prepare" { "apply-log" } else { name };
-        if self.is_verify {
+        if self.interface == Interface::Verify {
             let other = chosen.next().map(|(_, name)| *name);
             let other = other.or(self.settings.flag("backup").then_some("backup"));
             return match other {
@@ -112,7 +129,14 @@ impl Parser<'_> {
                 }
             };
         }
-        match (chosen.next(), chosen.next(), self.settings.flag("backup")) {
+        let (one, other) = (chosen.next(), chosen.next());
+        let is_backup = match self.interface {
+            Interface::Innobackupex => one.is_none(),
+            Interface::Usual | Interface::Verify => {
+                self.settings.flag("backup") || (one.is_none() && self.settings.flag("print-param"))
+            }
+        };
+        match (one, other, is_backup) {
             (Some((_, one)), Some((_, two)), _) => {
                 Err(UsageError::Exclusive(shown(one), shown(two)))
             }
@@ -135,11 +159,14 @@ impl Parser<'_> {
             }
             match spec.support {
                 Support::NotYet if name == "innodb-force-recovery" && mode == Mode::Backup => {
-                    return Err(UsageError::Message(
+                    let mode = match self.interface {
+                        Interface::Innobackupex => "--apply-log",
+                        Interface::Usual | Interface::Verify => "--prepare",
+                    };
+                    return Err(UsageError::Message(format!(
                         "mariabackup: The option \"innodb_force_recovery\" should only be used \
-                         with \"--prepare\"."
-                            .to_owned(),
-                    ));
+                         with \"{mode}\"."
+                    )));
                 }
                 Support::NotYet if spec.modes.contain(mode) => {
                     return Err(UsageError::NotSupported(name.to_owned()));
@@ -185,6 +212,7 @@ impl Parser<'_> {
                 None => Output::Directory,
             },
             target_dir: self.target_dir()?,
+            makes_parents: self.interface == Interface::Innobackupex,
             extra_lsndir: self.path("extra-lsndir"),
             connection: self.connection()?,
             datadir: self.path("datadir"),

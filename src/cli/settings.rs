@@ -27,15 +27,30 @@ pub enum Origin {
 #[derive(Debug, Default)]
 pub struct Settings {
     values: HashMap<&'static str, (Value, Origin)>,
+    /// Every value that was given, also those that others go before.
+    given: Vec<(&'static Spec, Value, Origin)>,
 }
 
 impl Settings {
     /// Sets the option, unless a greater origin has set it.
     pub fn set(&mut self, spec: &'static Spec, value: Value, origin: Origin) {
+        self.given.push((spec, value.clone(), origin));
         let name = spec.alias_of.unwrap_or(spec.name);
         if self.origin(name).is_none_or(|known| known <= origin) {
             self.values.insert(name, (value, origin));
         }
+    }
+
+    /// Sets the option `name`, whatever has set it before.
+    pub fn force(&mut self, name: &'static str, value: Value) {
+        debug_assert!(Spec::find(name).is_some(), "--{name} is not in the table");
+        self.values.insert(name, (value, Origin::CommandLine));
+    }
+
+    /// The options that `origin` gives, in its order.
+    pub fn given(&self, origin: Origin) -> impl Iterator<Item = (&'static Spec, &Value)> {
+        let given = self.given.iter().filter(move |(_, _, at)| *at == origin);
+        given.map(|(spec, value, _)| (*spec, value))
     }
 
     /// Where the value of `name` comes from; `None` if it is the default.

@@ -80,6 +80,19 @@ pub enum Table {
     Server,
     /// Both.
     Both,
+    /// Neither: known with `--innobackupex` alone.
+    Innobackupex,
+}
+
+impl Table {
+    /// Whether an option of this table is found where options of `wanted` are looked for.
+    pub fn serves(self, wanted: Self) -> bool {
+        match wanted {
+            Self::Innobackupex => true,
+            Self::Both => self != Self::Innobackupex,
+            Self::Client | Self::Server => self == wanted || self == Self::Both,
+        }
+    }
 }
 
 /// What this version does with an option.
@@ -144,6 +157,11 @@ impl Spec {
         OPTIONS.iter().find(|spec| spec.short == Some(letter))
     }
 
+    /// Whether it is one of innobackupex's own options: a bad value of these has the exit code 1.
+    pub fn is_of_innobackupex(&self) -> bool {
+        self.table == Table::Innobackupex || INNOBACKUPEX.contains(&self.name)
+    }
+
     /// Name as the reference's messages spell it.
     pub fn display_name(&self) -> String {
         let underscores = self.table == Table::Server
@@ -184,6 +202,11 @@ impl Spec {
 
     const fn server(mut self) -> Self {
         self.table = Table::Server;
+        self
+    }
+
+    const fn innobackupex(mut self) -> Self {
+        self.table = Table::Innobackupex;
         self
     }
 
@@ -292,6 +315,53 @@ const MIB: u64 = 1 << 20;
 
 /// Kinds of queries that options name.
 pub const QUERY_TYPES: &[&str] = &["ALL", "UPDATE", "SELECT"];
+
+/// Options that innobackupex has too, but for those of the server.
+const INNOBACKUPEX: &[&str] = &[
+    "apply-log",
+    "close-files",
+    "compress",
+    "compress-chunk-size",
+    "compress-threads",
+    "copy-back",
+    "databases",
+    "decompress",
+    "export",
+    "extra-lsndir",
+    "force-non-empty-directories",
+    "ftwrl-wait-query-type",
+    "ftwrl-wait-threshold",
+    "ftwrl-wait-timeout",
+    "galera-info",
+    "history",
+    "host",
+    "incremental-basedir",
+    "incremental-dir",
+    "incremental-force-scan",
+    "incremental-history-name",
+    "incremental-history-uuid",
+    "incremental-lsn",
+    "kill-long-queries-timeout",
+    "kill-long-query-type",
+    "log-copy-interval",
+    "move-back",
+    "no-backup-locks",
+    "no-lock",
+    "no-version-check",
+    "password",
+    "port",
+    "rsync",
+    "safe-slave-backup",
+    "safe-slave-backup-timeout",
+    "slave-info",
+    "socket",
+    "startup-wait-timeout",
+    "stream",
+    "tables-file",
+    "throttle",
+    "use-memory",
+    "user",
+];
 
 /// All options, in the order of `--help`.
 pub static OPTIONS: &[Spec] = &[
@@ -504,8 +574,15 @@ pub static OPTIONS: &[Spec] = &[
         "Restore into directories that are not empty. Existing files are never overwritten.",
     ),
     flag("force-unprepared", RESTORE, "Restore a backup that was not prepared."),
+    // Of innobackupex alone.
+    text("include", BACKUP, "The same as --tables, by its older name.")
+        .alias_of("tables")
+        .innobackupex(),
+    flag("incremental", BACKUP, "Allow the other options for incremental backups.").innobackupex(),
+    flag("no-timestamp", BACKUP, "Back up to the directory itself, not to one below it.")
+        .innobackupex(),
     // The rest.
-    flag("print-param", ALL, "Print the server options that --copy-back needs.").not_yet(),
+    flag("print-param", ALL, "Print the server options that --copy-back needs."),
     flag(
         "no-version-check",
         ALL,
@@ -754,6 +831,14 @@ mod tests {
         let mut letters: Vec<char> = OPTIONS.iter().filter_map(|spec| spec.short).collect();
         letters.sort_unstable();
         assert_eq!(letters, ['?', 'H', 'P', 'S', 'V', 'h', 'p', 't', 'u', 'v']);
+    }
+
+    #[test]
+    fn options_of_innobackupex_are_there() {
+        for name in INNOBACKUPEX {
+            let spec = Spec::find(name).unwrap();
+            assert!(spec.table == Table::Client, "{name}");
+        }
     }
 
     #[test]

@@ -203,11 +203,7 @@ fn misplaced_and_contradicting_options_have_theirs() {
             "[00] NOW InnoDB: innodb_log_write_ahead_size=600 is not a power of two",
         ),
         (&["--backup", "--stream=tar"], 1, "[00] NOW Invalid --stream argument: tar"),
-        (
-            &["--innobackupex"],
-            1,
-            "[00] NOW option '--innobackupex' is not supported yet by this version",
-        ),
+        (&["--mariadbd"], 1, "[00] NOW option '--mariadbd' is not supported yet by this version"),
         (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),
     ]);
 }
@@ -406,7 +402,6 @@ fn what_is_not_supported_is_refused_only_where_it_matters() {
     assert!(refused(&["--backup", "--galera-info"]).1.contains("'--galera-info'"));
     assert_eq!(refused(&["--prepare", "--incremental-dir=/i"]).0, 1);
     assert_eq!(refused(&["--backup", "--skip-encrypted-backup"]).0, 1);
-    assert!(refused(&["--print-param"]).1.contains("'--print-param'"));
     let files = Files::new("[mysqld]\nrocksdb_datadir=/r\nlock_ddl_per_table\n");
     let options = restore_in(&files.environment, &["--copy-back"]);
     assert_eq!(options.rocksdb_datadir.as_deref(), Some(Path::new("/r")));
@@ -786,4 +781,133 @@ fn options_of_the_server_count_for_its_data_directory_alone() {
     let other = verify_in(&files.environment, &["/backup"]);
     assert_eq!(other.innodb_data_home_dir, None);
     assert_eq!(format!("{:?}", other.keys), format!("{:?}", KeyOptions::default()));
+}
+
+fn innobackupex(words: &[&str]) -> Command {
+    command_in(&bare(), &[&["--innobackupex"], words].concat()).0
+}
+
+#[test]
+fn innobackupex_takes_a_directory_and_backs_up_below_it() {
+    let Command::Backup(options) = innobackupex(&["-uroot", "base", "--no-lock"]) else { panic!() };
+    let stamp = options.target_dir.strip_prefix("/start/base").unwrap().to_str().unwrap();
+    assert!(chrono::NaiveDateTime::parse_from_str(stamp, "%Y-%m-%d_%H-%M-%S").is_ok(), "{stamp}");
+    assert!(options.makes_parents && options.locks.kind == LockKind::None);
+    assert_eq!(
+        (options.tool_name.as_str(), options.connection.user),
+        ("prog", Some("root".into()))
+    );
+    for words in
+        [&["--no-timestamp"][..], &["--stream=xbstream"], &["--target-dir=/x", "--no-timestamp"]]
+    {
+        let Command::Backup(options) = innobackupex(&[words, &["/d"]].concat()) else { panic!() };
+        assert_eq!(options.target_dir, Path::new("/d"), "{words:?}");
+    }
+}
+
+#[test]
+fn innobackupex_has_modes_of_its_own() {
+    let Command::Prepare(options) = innobackupex(&["--Apply_log", "-u", "root", "d"]) else {
+        panic!()
+    };
+    assert_eq!(options.target_dir, Path::new("/start/d"));
+    let Command::Restore(options) = innobackupex(&["--move-back", "--backup", "./"]) else {
+        panic!()
+    };
+    assert_eq!(options.target_dir, Path::new("/start"));
+    assert!(matches!(innobackupex(&["--decompress", "d"]), Command::Decompress(_)));
+    let warnings = command_in(&bare(), &["--innobackupex", "--apply-log", "d"]).1;
+    let [banner] = &*warnings else { panic!("{warnings:?}") };
+    let (time, text) = banner.split_once(" innobackupex: ").unwrap();
+    assert!(chrono::NaiveDateTime::parse_from_str(time, "%y%m%d %H:%M:%S").is_ok(), "{time}");
+    assert_eq!(
+        text,
+        "Starting the apply-log operation\n\nIMPORTANT: Please check that the apply-log run \
+         completes successfully.\n           At the end of a successful apply-log run \
+         innobackupex\n           prints \"completed OK!\".\n"
+    );
+}
+
+#[test]
+fn innobackupex_has_complaints_of_its_own() {
+    let refused = |words: &[&str]| {
+        let words = [&["--innobackupex"], words].concat();
+        let invocation = parse_in(&bare(), &words);
+        let Err(error) = invocation.action else { panic!("{words:?} is accepted") };
+        let now = "2026-11-22 00:51:02";
+        (error.exit_code(), error.lines(&invocation.program, now))
+    };
+    for (words, code, lines) in [
+        (&[][..], 1, "261122 00:51:02 innobackupex: Missing argument"),
+        (&["a", "b"], 1, "261122 00:51:02 innobackupex: Error: extra argument found b"),
+        (&["--stream=tar", "d"], 1, "261122 00:51:02 innobackupex: Invalid --stream argument: tar"),
+        (
+            &["--incremental-lsn=5", "d"],
+            1,
+            "261122 00:51:02 innobackupex: Error: --incremental-lsn, --incremental-basedir, \
+             --incremental-history-name and --incremental-history-uuid require the --incremental \
+             option.",
+        ),
+        (&["--nosuch", "d"], 2, "innobackupex: unknown option '--nosuch'"),
+        (&["--user"], 1, "innobackupex: option '--user' requires an argument"),
+        (&["-u"], 1, "innobackupex: option '-u' requires an argument"),
+        (&["--core-file=1", "d"], 4, "innobackupex: option '--core-file' cannot take an argument"),
+        (
+            &["--kill-long-query-type=x", "d"],
+            1,
+            "innobackupex: Error while setting value 'x' to 'kill-long-query-type'",
+        ),
+        (
+            &["--copy-back", "--apply-log", "d"],
+            1,
+            "[00] 2026-11-22 00:51:02 Error: --copy-back and --apply-log are mutually exclusive",
+        ),
+        (
+            &["--innodb-force-recovery=1", "d"],
+            1,
+            "[00] 2026-11-22 00:51:02 mariabackup: The option \"innodb_force_recovery\" should only \
+             be used with \"--apply-log\".",
+        ),
+    ] {
+        assert_eq!(refused(words), (code, lines.to_owned()), "{words:?}");
+    }
+    // Elsewhere its options are unknown.
+    for word in ["--include=x", "--incremental", "--no-timestamp"] {
+        assert!([2, 7].contains(&self::refused(&[word, "--backup"]).0), "{word}");
+    }
+    let files = Files::new("[mariabackup]\nno-timestamp\ncopy-back\n");
+    assert_eq!(refused_in(&files.environment, &["--backup"]).0, 2);
+    let options = restore_in(&files.environment, &["--innobackupex", "d"]);
+    assert_eq!(options.target_dir, Path::new("/start/d"));
+}
+
+#[test]
+fn innobackupex_tells_its_version_on_standard_output() {
+    match parse_in(&bare(), &["--innobackupex", "--version"]).action {
+        Ok(Action::InnobackupexVersion(text)) => {
+            assert!(text.starts_with("innobackupex version 10.11.19-MariaDB "), "{text}");
+            assert!(!text.ends_with('\n'));
+        }
+        _ => panic!("no version"),
+    }
+}
+
+#[test]
+fn param_are_the_options_of_a_restore_in_their_order() {
+    let files = Files::new(
+        "[mariabackup]\ninnodb_compression_level=3\n[mysqld]\ndatadir=/data\nparallel=3\n\
+         innodb-page-size=4k\ninnodb_flush_method=fsync\n[foo]\naria_log_dir_path=al\n",
+    );
+    let words = ["--print-param", "--defaults-group=foo", "-t/u", "--innodb-checksum-algorithm=0"];
+    let Ok(Action::PrintParam(text)) = parse_in(&files.environment, &words).action else {
+        panic!()
+    };
+    assert_eq!(
+        text,
+        "# This MySQL options file was generated by XtraBackup.\n[foo]\ndatadir=/data\n\
+         innodb_page_size=4096\ninnodb_flush_method=fsync\naria_log_dir_path=al\ntmpdir=/u\n\
+         innodb_checksum_algorithm=crc32\ninnodb_compression_level=3\ntmpdir=/u\n\
+         innodb_checksum_algorithm=crc32\n"
+    );
+    assert_eq!(refused(&["--print-param", "--prepare", "--copy-back"]).0, 1);
 }

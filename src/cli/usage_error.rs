@@ -56,6 +56,12 @@ pub enum UsageError {
     /// Two modes.
     #[error("Error: --{0} and --{1} are mutually exclusive")]
     Exclusive(&'static str, &'static str),
+    /// What only innobackupex complains of.
+    #[error("{0}")]
+    Innobackupex(String),
+    /// A bad value of one of innobackupex's own options.
+    #[error("{0}")]
+    OfInnobackupex(Box<UsageError>),
     /// A known option that this version cannot serve.
     #[error("option '--{0}' is not supported yet by this version")]
     NotSupported(String),
@@ -113,6 +119,12 @@ impl UsageError {
             | Self::ArgumentRequired(_)
             | Self::NoPassword(_)
             | Self::CannotAutoset(_) => format!("{program}: {self}"),
+            // The date is YYMMDD there.
+            Self::Innobackupex(text) => {
+                let now = now.get(2..).unwrap_or_default().replace('-', "");
+                format!("{now} innobackupex: {text}")
+            }
+            Self::OfInnobackupex(error) => error.lines(program, now),
             Self::MustBeFirst(_) => format!("[00] FATAL ERROR: {now} {self}"),
             Self::UnknownArgument(_)
             | Self::Exclusive(..)
