@@ -6,6 +6,7 @@ pub mod cli;
 pub mod decompress;
 pub mod defaults_file;
 pub mod durable;
+pub mod filter;
 pub mod hint;
 mod hints;
 mod hooks;

@@ -9,6 +9,7 @@ use mdl::holders::QueryType;
 use mdl::session::ConnectOptions;
 use mdl::stage::LockOptions;
 
+use crate::filter::FilterOptions;
 use crate::keys_source::KeyOptions;
 
 /// What to do.
@@ -79,6 +80,8 @@ pub struct BackupOptions {
     pub log_page_corruption: bool,
     /// `--binlog`, `--skip-binlog`
     pub engine_binlog: EngineBinlog,
+    /// Which databases and tables belong to the backup.
+    pub filter: FilterOptions,
     /// `--check-privileges`
     pub check_privileges: bool,
     /// `--verbose`

@@ -40,8 +40,8 @@ pub struct NotLocked {
 }
 
 impl DefinitionLocks {
-    /// Locks all tables there are, waiting at most `patience` for each; tells of each that cannot
-    /// be locked.
+    /// Locks all tables of which one of the tablespaces, such as `db/table`, is `wanted`, waiting at
+    /// most `patience` for each; tells of each that cannot be locked.
     ///
     /// # Errors
     ///
@@ -51,12 +51,13 @@ impl DefinitionLocks {
         options: &ConnectOptions,
         patience: Option<Duration>,
         watch: &mut Watch<'_>,
+        wanted: impl Fn(&str) -> bool,
         mut not_locked: impl FnMut(NotLocked),
     ) -> Result<Self, SessionError> {
         let session = KeptSession::start(Session::connect(options)?)?;
         let mut attempt = 1;
         loop {
-            match lock_all(&session, patience, watch) {
+            match lock_all(&session, patience, watch, &wanted) {
                 Err(error) if error.code() == Some(ER_LOCK_DEADLOCK) && attempt < ATTEMPTS => {
                     attempt += 1;
                 }
@@ -96,12 +97,13 @@ fn lock_all(
     session: &KeptSession,
     patience: Option<Duration>,
     watch: &mut Watch<'_>,
+    wanted: &dyn Fn(&str) -> bool,
 ) -> Result<(usize, Vec<NotLocked>), SessionError> {
     // Partitions have a tablespace each, but one definition.
     let mut tables = BTreeMap::new();
     for row in session.run(TABLES)?.iter() {
         let (Some(name), Some(space)) = (row.at(0), row.at(1)) else { continue };
-        if let Some(table) = table_of(name) {
+        if let Some(table) = table_of(name).filter(|_| wanted(name)) {
             tables.entry(table).or_insert_with(|| space.to_owned());
         }
     }

@@ -19,6 +19,7 @@ use super::first_page::{self, FirstPage};
 use super::other_files::OtherFile;
 use super::source_file::SourceFile;
 use super::spaces::{ListedSpace, TableName};
+use crate::filter::TableFilter;
 
 /// Everything in the data directory that belongs into a backup.
 #[derive(Debug, Default)]
@@ -41,6 +42,10 @@ pub struct Plan {
     pub missing: Vec<(PathBuf, PathBuf)>,
     /// Tablespace files by the name of a table that has another one.
     pub unused: Vec<PathBuf>,
+    /// Folders of databases that the filter leaves out.
+    pub left_out_databases: Vec<OsString>,
+    /// Files in other folders that the filter leaves out.
+    pub left_out: Vec<PathBuf>,
     /// Tables with a tablespace in `tables` and a `.isl` file that names another one.
     doubled: Vec<(OtherFile, Listed)>,
 }
@@ -103,14 +108,25 @@ fn classify(name: &OsStr) -> FileClass {
 }
 
 impl Plan {
-    /// Lists the data directory of the server, which is asked where files leave a doubt.
+    /// Lists what `filter` takes of the data directory of the server, which is asked where files
+    /// leave a doubt.
     ///
     /// # Errors
     ///
     /// Those of listing and asking; a `.isl` file that cannot be read; two files of one tablespace.
-    pub fn discover(facts: &ServerFacts, session: &mut Session) -> anyhow::Result<Self> {
-        let listing = DatadirListing::read(&facts.datadir, |name| !facts.ignores_database(name))?;
-        let mut plan = Self::sort(listing, facts)?;
+    pub fn discover(
+        facts: &ServerFacts,
+        filter: &TableFilter,
+        session: &mut Session,
+    ) -> anyhow::Result<Self> {
+        let mut left_out = Vec::new();
+        let listing = DatadirListing::read(&facts.datadir, |name| {
+            let is_left_out = !facts.ignores_database(name) && !filter.takes_database(name);
+            left_out.extend(is_left_out.then(|| name.to_owned()));
+            !is_left_out && !facts.ignores_database(name)
+        })?;
+        let mut plan = Self::sort(listing, facts, filter)?;
+        plan.left_out_databases = left_out;
         plan.settle_doubled(facts, session)?;
         if let Some(dir) = facts.engine_binlog_dir() {
             plan.binlog = binlog_files(dir).with_context(|| format!("list {}", dir.display()))?;
@@ -118,7 +134,11 @@ impl Plan {
         Ok(plan)
     }
 
-    fn sort(listing: DatadirListing, facts: &ServerFacts) -> anyhow::Result<Self> {
+    fn sort(
+        listing: DatadirListing,
+        facts: &ServerFacts,
+        filter: &TableFilter,
+    ) -> anyhow::Result<Self> {
         let mut plan = Self::default();
         for entry in listing.root {
             let is_mroonga = classify(&entry.name) == FileClass::Mroonga;
@@ -144,6 +164,12 @@ impl Plan {
                 let target = folder.join(&entry.name);
                 let path = database.path.join(&entry.name);
                 let class = classify(&entry.name);
+                if !filter.takes(&target) {
+                    if class != FileClass::Intermediate {
+                        plan.left_out.push(target);
+                    }
+                    continue;
+                }
                 known += usize::from(class != FileClass::Unknown);
                 let file = OtherFile { path, target, identity: entry.identity };
                 match class {
@@ -157,8 +183,9 @@ impl Plan {
                     FileClass::Unknown => plan.unknown.push(file),
                 }
             }
-            if known > 0 || entries == 0 {
-                plan.databases.push((folder, entries == 0));
+            let is_empty = entries == 0 && filter.takes(&folder.join("db.opt"));
+            if known > 0 || is_empty {
+                plan.databases.push((folder, is_empty));
             }
         }
         Ok(plan)
@@ -248,6 +275,15 @@ impl Plan {
         let entry = self.engine_tables.entry(key).or_default();
         entry.aria |= aria;
         entry.files.push(file);
+    }
+
+    /// All that is listed of databases, taken or left out.
+    pub fn all_files(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let tables = self.tables.iter().map(|table| table.space.name.with_extension("ibd"));
+        let engines = self.engine_tables.values().flat_map(|entry| &entry.files);
+        let others = self.plain.iter().chain(&self.mapped).chain(&self.unknown).chain(engines);
+        let taken = tables.chain(others.map(|file| file.target.clone()));
+        taken.chain(self.left_out.iter().cloned())
     }
 
     /// The sources of all listed tables.

@@ -9,7 +9,8 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::stages::{self, Stages};
 use super::sync;
 use super::target;
+use crate::filter::TableFilter;
 use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks;
@@ -68,6 +70,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;
     target::check_server(&facts, options, report)?;
+    let filter = TableFilter::new(&options.filter, &facts.datadir)?;
     let keys = target::keys(&facts, options, &mut session)?;
     if options.check_privileges && options.locks.kind != LockKind::None {
         mdl::privileges::check(&mut session, &facts)?;
@@ -75,7 +78,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     }
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
-    let result = back_up(options, report, &facts, keys, &*sink, session, &attempt);
+    let result = back_up(options, report, &facts, &filter, keys, &*sink, session, &attempt);
     let place = target::place(options);
     let corrupted = attempt
         .end(result)
@@ -100,10 +103,12 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     )
 }
 
+#[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
 fn back_up(
     options: &BackupOptions,
     report: &Report,
     facts: &ServerFacts,
+    filter: &TableFilter,
     keys: Option<Arc<dyn KeySource>>,
     sink: &dyn Sink,
     mut session: Session,
@@ -116,10 +121,10 @@ fn back_up(
     report.say(format_args!("Copying the redo log from LSN {start}"));
     let mut stages = Stages::new(options, report);
     let checkpoint = stages.reserve_checkpoint(facts, &log, &mut session)?;
-    stages.lock_definitions(&log, &mut session)?;
+    stages.lock_definitions(filter, &log, &mut session)?;
     let stage = stages.start(&log, &mut session)?;
     let locks = stages.monitors(&stage);
-    let work = Backup { options, report, facts, keys, sink, log, locks };
+    let work = Backup { options, report, facts, filter, keys, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     let threads = options.parallel.get();
@@ -130,7 +135,8 @@ fn back_up(
     let mut engines = engines.with_keys(work.keys.as_deref());
     let logged = Mutex::default();
     hooks::reach("before-listing");
-    let mut plan = Plan::discover(facts, &mut session)?;
+    let mut plan = Plan::discover(facts, filter, &mut session)?;
+    work.tell_left_out(&plan);
     if options.engine_binlog == EngineBinlog::Skipped && !plan.binlog.is_empty() {
         report.say(format_args!("Skipping the binary log: {} files", plan.binlog.len()));
         plan.binlog.clear();
@@ -187,6 +193,8 @@ struct Backup<'a> {
     options: &'a BackupOptions,
     report: &'a Report,
     facts: &'a ServerFacts,
+    /// What belongs to the backup.
+    filter: &'a TableFilter,
     /// If it has any.
     keys: Option<Arc<dyn KeySource>>,
     sink: &'a dyn Sink,
@@ -218,6 +226,34 @@ impl Backup<'_> {
     /// stream; files that may change are then left until they do not.
     fn can_replace(&self) -> bool {
         self.options.output == Output::Directory || self.facts.version.series() >= (10, 6)
+    }
+
+    /// Tells what the filter leaves out, and what it names that is not there.
+    fn tell_left_out(&self, plan: &Plan) {
+        if self.filter.is_empty() {
+            return;
+        }
+        for database in &plan.left_out_databases {
+            self.report.say(format_args!("Skipping db: ./{}", database.display()));
+        }
+        for file in &plan.left_out {
+            self.report.say(format_args!("Skipping ./{}.", file.display()));
+        }
+        let taken = plan.databases.iter().map(|(folder, _)| folder.as_os_str());
+        let folders: Vec<&OsStr> =
+            taken.chain(plan.left_out_databases.iter().map(OsString::as_os_str)).collect();
+        let files: Vec<PathBuf> = plan.all_files().collect();
+        let (included, excluded) = self.filter.idle(&folders, &files);
+        for entry in included {
+            self.report.say(format_args!(
+                "Warning: nothing on the server matches '{entry}', which is to be backed up."
+            ));
+        }
+        for entry in excluded {
+            self.report.say(format_args!(
+                "Note: nothing on the server matches '{entry}', which is to be left out."
+            ));
+        }
     }
 
     /// Does `work`, up to the lock that blocks DDL, while another thread watches the server's logs.
@@ -345,7 +381,7 @@ impl Backup<'_> {
         self.log.note_flushed(lsn);
         self.reach(lsn)?;
         self.log.events().for_each(|event| logged.note(&event));
-        let plan = Plan::discover(self.facts, session)?;
+        let plan = Plan::discover(self.facts, self.filter, session)?;
         for file in &plan.unused {
             self.report.say(format_args!(
                 "Skipping {}: the table of this name has another tablespace.",
@@ -490,7 +526,7 @@ impl Backup<'_> {
         self.wait_for_end(&mut session, point)?;
         let (log, events) = self.log.finish(LOG_PATIENCE)?;
         for event in &events {
-            if let Some(what) = spaces::late_ddl(event) {
+            if let Some(what) = spaces::late_ddl(event, self.filter) {
                 return Err(unexpected_ddl(self.options, &what));
             }
             logged.note(event);
@@ -528,7 +564,7 @@ impl Backup<'_> {
         before: &Plan,
         engines: &OtherEngines<'_>,
     ) -> anyhow::Result<()> {
-        let now = Plan::discover(self.facts, session)?;
+        let now = Plan::discover(self.facts, self.filter, session)?;
         match late_change(before, &now, |target| engines.is_logged(target)) {
             Some(what) => Err(unexpected_ddl(self.options, &what)),
             None => Ok(()),

@@ -15,6 +15,7 @@ use innodb::SpaceId;
 use innodb::datadir::FileIdentity;
 
 use super::redo_copy::{FileChange, FileEvent};
+use crate::filter::TableFilter;
 
 /// A table's name as a path without extension, `db/table`, in file-name encoding.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -273,15 +274,19 @@ pub fn resolve<E, S: BuildHasher>(
 }
 
 /// What `event`, logged after DDL was blocked, does to which table, if that is one that a backup
-/// holds: such as `create on d/t`.
-pub fn late_ddl(event: &FileEvent) -> Option<String> {
-    let (what, path) = match &event.change {
-        FileChange::Create { path } => ("create", path),
-        FileChange::Delete { path } => ("delete", path),
-        FileChange::Rename { to, .. } => ("rename", to),
+/// of what `filter` takes holds: such as `create on d/t`.
+pub fn late_ddl(event: &FileEvent, filter: &TableFilter) -> Option<String> {
+    let (what, path, former) = match &event.change {
+        FileChange::Create { path } => ("create", path, None),
+        FileChange::Delete { path } => ("delete", path, None),
+        FileChange::Rename { from, to } => ("rename", to, TableName::of_file(from)),
         _ => return None,
     };
+    let takes = |name: &TableName| filter.takes(&name.with_extension("ibd"));
     let name = TableName::of_file(path).filter(|name| !name.is_intermediate())?;
+    if !takes(&name) && !former.is_some_and(|former| takes(&former)) {
+        return None;
+    }
     // The auxiliary tables of full-text indexes come and go by themselves.
     let own = !name.0.file_name()?.as_bytes().starts_with(b"FTS_");
     own.then(|| format!("{what} on {}", name.display()))

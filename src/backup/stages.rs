@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use mdl::stage::{
 use mdl::wait::{Notice, Wait, Watch};
 
 use super::log_copy::LogCopy;
+use crate::filter::TableFilter;
 use crate::hint::WithHint;
 use crate::options::BackupOptions;
 use crate::report::Report;
@@ -122,12 +124,17 @@ impl<'a> Stages<'a> {
         definitions.into_iter().chain([stage.monitor()]).collect()
     }
 
-    /// `--lock-ddl-per-table`, before all stages.
+    /// `--lock-ddl-per-table`, before all stages, of the tables that `filter` takes.
     ///
     /// # Errors
     ///
     /// [`SessionError`]
-    pub fn lock_definitions(&mut self, log: &LogCopy, session: &mut Session) -> anyhow::Result<()> {
+    pub fn lock_definitions(
+        &mut self,
+        filter: &TableFilter,
+        log: &LogCopy,
+        session: &mut Session,
+    ) -> anyhow::Result<()> {
         if !self.options.lock_ddl_per_table {
             return Ok(());
         }
@@ -142,7 +149,9 @@ impl<'a> Stages<'a> {
         };
         let mut watch = self.watch(None, log, session);
         let patience = options.locks.patience;
-        let taken = DefinitionLocks::take(&options.connection, patience, &mut watch, not_locked);
+        let wanted = |space: &str| filter.takes(Path::new(&format!("{space}.ibd")));
+        let connection = &options.connection;
+        let taken = DefinitionLocks::take(connection, patience, &mut watch, wanted, not_locked);
         drop(watch);
         let taken = self.explained(taken)?;
         report.say(format_args!(

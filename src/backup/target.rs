@@ -261,7 +261,7 @@ impl Metadata<'_> {
             binlog_pos: self.binlog.cloned(),
             from_lsn: Lsn(0),
             to_lsn: self.checkpoint,
-            partial: false,
+            partial: self.options.filter.is_given(),
             incremental: false,
             format: match self.options.output {
                 Output::Directory => "file",

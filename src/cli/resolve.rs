@@ -1,7 +1,8 @@
 //! From the values of all options to what is to be done.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::table::{Mode, OPTIONS, Support};
 use super::usage_error::UsageError;
 use super::value::{self, Value};
 use super::{Action, Interface, Parser, help, secret};
+use crate::filter::{FilterOptions, ListFile};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
     BackupOptions, Command, DecompressOptions, EngineBinlog, LongQueries, Output, PrepareOptions,
@@ -231,9 +233,26 @@ impl Parser<'_> {
             keys: self.keys(Mode::Backup)?,
             log_page_corruption: self.settings.flag("log-innodb-page-corruption"),
             engine_binlog: self.engine_binlog(),
+            filter: self.filter(),
             check_privileges: self.settings.flag("check-privileges"),
             verbose: self.settings.flag("verbose"),
         })
+    }
+
+    fn filter(&self) -> FilterOptions {
+        let list = |name| self.settings.text(name).map(OsString::into_vec);
+        let file = |name| {
+            let typed = PathBuf::from(self.settings.text(name)?);
+            Some(ListFile { path: self.environment.absolute(typed.as_os_str()), typed })
+        };
+        FilterOptions {
+            databases: list("databases"),
+            databases_file: file("databases-file"),
+            databases_exclude: list("databases-exclude"),
+            tables: list("tables"),
+            tables_file: file("tables-file"),
+            tables_exclude: list("tables-exclude"),
+        }
     }
 
     fn engine_binlog(&self) -> EngineBinlog {
@@ -456,9 +475,9 @@ impl Parser<'_> {
 }
 
 /// First path of a list separated by colons.
-fn first_of_list(list: Option<&OsStr>) -> std::ffi::OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+fn first_of_list(list: Option<&OsStr>) -> OsString {
+    use std::os::unix::ffi::OsStrExt;
     let list = list.unwrap_or(OsStr::new("/tmp")).as_bytes();
     let first = list.split(|byte| *byte == b':').find(|path| !path.is_empty());
-    std::ffi::OsString::from_vec(first.unwrap_or(b"/tmp").to_vec())
+    OsString::from_vec(first.unwrap_or(b"/tmp").to_vec())
 }

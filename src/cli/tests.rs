@@ -398,6 +398,18 @@ fn a_global_read_lock_makes_its_options_count() {
 }
 
 #[test]
+fn filters() {
+    assert!(!backup(&[]).filter.is_given());
+    let options = backup(&["--databases=a b", "--tables-exclude=x", "--tables-file=l/x"]);
+    assert!(options.filter.is_given());
+    assert_eq!(options.filter.databases.as_deref(), Some(&b"a b"[..]));
+    let file = options.filter.tables_file.unwrap();
+    assert_eq!((file.path, file.typed), (bare().directory.join("l/x"), "l/x".into()));
+    // Without effect elsewhere, as they may stand in option files.
+    assert!(command_in(&bare(), &["--prepare", "--tables=(", "--databases=a/b"]).1.is_empty());
+}
+
+#[test]
 fn what_is_not_supported_is_refused_only_where_it_matters() {
     assert!(refused(&["--backup", "--galera-info"]).1.contains("'--galera-info'"));
     assert_eq!(refused(&["--prepare", "--incremental-dir=/i"]).0, 1);

@@ -1,11 +1,12 @@
 //! The info file: how, when and from what a backup was made, one `key = value` a line.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use innodb::Lsn;
 use mdl::position::BinlogPosition;
 
-use super::{binlog_in_words, one_line};
+use super::{MetadataNames, binlog_in_words, one_line};
 
 /// Contents of the info file. Times are `YYYY-MM-DD HH:MM:SS`, local.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,22 @@ pub struct Info {
 }
 
 impl Info {
+    /// Whether tables were left out of backup `dir` on purpose, by the file's own words. A backup
+    /// without the file tells nothing of the kind.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn is_partial(dir: &Path) -> anyhow::Result<bool> {
+        for names in [MetadataNames::NEW, MetadataNames::OLD] {
+            let path = dir.join(names.info);
+            if path.exists() {
+                return Ok(super::read_text(&path)?.lines().any(|line| line == "partial = Y"));
+            }
+        }
+        Ok(false)
+    }
+
     /// Contents of the file, in the reference's order.
     pub fn render(&self) -> String {
         let yes_no = |yes| if yes { "Y" } else { "N" };

@@ -24,7 +24,7 @@ use super::page::{Log, State, frame_of};
 use super::scan::{Scanned, SpaceFacts};
 use super::storage::Storage;
 use crate::durable;
-use crate::metadata::BackupMyCnf;
+use crate::metadata::{BackupMyCnf, Info};
 use crate::report::Report;
 
 mod follow;
@@ -284,6 +284,8 @@ pub(super) struct Spaces<'k> {
     encrypts_by_default: bool,
     /// Files are made, renamed and removed as the log says.
     follows_log: bool,
+    /// Tablespaces were left out on purpose.
+    is_partial: bool,
 }
 
 impl<'k> Spaces<'k> {
@@ -314,6 +316,7 @@ impl<'k> Spaces<'k> {
             keys,
             encrypts_by_default,
             follows_log: false,
+            is_partial: false,
         };
         spaces.add_system(dir, &cnf.data_file_path)?;
         for n in 1..=127 {
@@ -477,6 +480,7 @@ impl<'k> Spaces<'k> {
         let mut ids: Vec<_> = scanned.spaces.iter().filter(|(_, facts)| facts.has_pages).collect();
         ids.sort_by_key(|&(id, _)| *id);
         let owners = owners(scanned);
+        self.is_partial = Info::is_partial(dir)?;
         for (&id, facts) in ids {
             if !self.by_id.contains_key(&id) {
                 self.find_or_ignore(id, facts, &owners, log, report)?;
@@ -530,10 +534,14 @@ impl<'k> Spaces<'k> {
             return self.make(path, id, facts, owners, log, report);
         }
         let name = path.display().to_string();
-        if !name.contains("/#sql") {
+        if self.is_partial {
+            report.detail(format_args!(
+                "tablespace {id} ({name}) is not in this partial backup; its redo log is ignored"
+            ));
+        } else if !name.contains("/#sql") {
             report.say(format_args!(
-                "Warning: tablespace {id} ({name}) is not in the backup (a partial one?). All redo \
-                 log for it is ignored."
+                "Warning: tablespace {id} ({name}) is not in the backup. All redo log for it is \
+                 ignored."
             ));
         }
         Ok(())
