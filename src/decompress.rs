@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::durable::{self, FileSystem};
 use crate::options::DecompressOptions;
-use crate::report::Report;
+use crate::report::{AlreadyTold, Report};
 use crate::threads::in_threads;
 
 /// Extension of compressed files.
@@ -28,6 +28,16 @@ pub fn run(options: &DecompressOptions, report: &Report) -> anyhow::Result<()> {
     let dir = &options.target_dir;
     let mut files = Vec::new();
     find(dir, &mut files)?;
+    if let Some(file) =
+        files.iter().find(|file| !is_harmless(file.strip_prefix(dir).unwrap_or(file)))
+    {
+        // Scripts know these lines, each followed by an empty one.
+        let name = file.strip_prefix(dir).unwrap_or(file);
+        report.say(format_args!("decompressing ./{}\n", name.display()));
+        report.say("Error: invalid file name\n");
+        report.say("Error: thread 0 failed.");
+        return Err(AlreadyTold.into());
+    }
     let file_system = FileSystem::of(dir).with_context(|| format!("open {}", dir.display()))?;
     let threads = options.parallel.map_or(1, NonZeroUsize::get);
     in_threads(threads, &files, |thread, file| {
@@ -55,19 +65,18 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         if kind.is_dir() {
             find(&path, files)?;
         } else if kind.is_file() && path.extension().is_some_and(|e| e == EXTENSION) {
-            // Where such a file is unpacked by a shell, its name would be a command.
-            let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.@/_#".contains(byte);
-            let name = entry.file_name();
-            ensure!(
-                name.as_bytes().iter().all(is_plain),
-                "Error: invalid file name {}: the server has no such files",
-                path.display()
-            );
             files.push(path);
         }
     }
     files.sort();
     Ok(())
+}
+
+/// Whether `name` is one that the server gives to files. Where a file is unpacked by a shell, any
+/// other could be a command.
+fn is_harmless(name: &Path) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-.@/_#".contains(byte);
+    name.as_os_str().as_bytes().iter().all(is_plain)
 }
 
 /// Unpacks `file` to the same name without the extension.
@@ -169,6 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         pack(&dir.path().join("x;reboot.qp"), b"");
         let error = decompress(dir.path(), false).unwrap_err();
-        assert!(error.to_string().starts_with("Error: invalid file name"), "{error}");
+        assert!(error.is::<AlreadyTold>(), "{error}");
+        assert!(!dir.path().join("x;reboot").exists());
     }
 }

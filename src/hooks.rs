@@ -7,6 +7,8 @@
 
 use std::fmt::Display;
 
+pub mod dbug;
+
 /// A table or file at a point: the name of the point, a blank, the path with `.` for `/`.
 #[cfg(feature = "test-hooks")]
 pub fn reach(point: impl Display) {

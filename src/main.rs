@@ -14,7 +14,7 @@ use mariabackup::mbstream;
 use mariabackup::names;
 use mariabackup::options::Command;
 use mariabackup::prepare;
-use mariabackup::report::Report;
+use mariabackup::report::{AlreadyTold, Report};
 use mariabackup::restore;
 use mariabackup::verify;
 
@@ -31,6 +31,9 @@ fn main() -> ExitCode {
 }
 
 fn tell(error: &anyhow::Error) {
+    if error.is::<AlreadyTold>() {
+        return;
+    }
     let (text, hint) = hint::describe(error);
     say(&format!("[00] FATAL ERROR: {} {text}", now()));
     if let Some(hint) = hint {

@@ -72,12 +72,16 @@ pub struct BackupOptions {
     pub locks: LockOptions,
     /// `--lock-ddl-per-table`
     pub lock_ddl_per_table: bool,
+    /// `--innodb-log-checkpoint-now`: the server is to write a checkpoint first.
+    pub checkpoint_now: bool,
     /// What to do about queries in the way of a global read lock.
     pub long_queries: LongQueries,
     /// Variables of the key management.
     pub keys: KeyOptions,
     /// `--log-innodb-page-corruption`
     pub log_page_corruption: bool,
+    /// `--extended-validation`
+    pub extended_validation: bool,
     /// `--binlog`, `--skip-binlog`
     pub engine_binlog: EngineBinlog,
     /// Which databases and tables belong to the backup.

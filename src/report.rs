@@ -11,6 +11,11 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// An error of which all has been said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("see above")]
+pub struct AlreadyTold;
+
 /// Prints messages to standard error, `[NN] YYYY-MM-DD HH:MM:SS text` in local time, where `NN`
 /// is the number of the thread that speaks.
 #[derive(Clone)]

@@ -36,6 +36,9 @@ const ENCRYPTED_SPACES: &str = "SELECT current_key_id, name \
     FROM information_schema.innodb_tablespaces_encryption \
     WHERE encryption_scheme = 1 AND min_key_version > 0 AND current_key_version < 4294967295";
 
+/// `ER_UNKNOWN_TABLE`
+const UNKNOWN_TABLE: u16 = 1109;
+
 /// A tablespace that has encrypted pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptedSpace {
@@ -52,7 +55,11 @@ pub struct EncryptedSpace {
 ///
 /// [`SessionError`]
 pub fn encrypted_spaces(session: &mut Session) -> Result<Vec<EncryptedSpace>, SessionError> {
-    let rows = session.query(ENCRYPTED_SPACES)?;
+    let rows = match session.query(ENCRYPTED_SPACES) {
+        // The table is a plugin, which a server may run without.
+        Err(error) if error.code() == Some(UNKNOWN_TABLE) => return Ok(Vec::new()),
+        other => other?,
+    };
     let space = |row: Row<'_>| {
         let key_id = row.at(0)?.parse().ok()?;
         Some(EncryptedSpace { name: row.at(1).unwrap_or_default().to_owned(), key_id })

@@ -17,6 +17,7 @@ use super::copy::Check;
 use super::other_files::OtherFile;
 use super::plan::{EngineTable, Plan, is_written_under_locks};
 use super::source_file::SourceFile;
+use crate::hooks::dbug;
 use crate::report::Report;
 use crate::sink::{self, Sink, SinkFile};
 use crate::threads::in_threads;
@@ -118,14 +119,15 @@ impl<'a> AriaTables<'a> {
                 entry.aria && !is_written_under_locks(database, table)
             })
             .collect();
-        in_threads(self.threads, &tables, |thread, ((database, table), entry)| {
+        in_threads(self.threads, &tables, |thread, ((database, table_name), entry)| {
             let opened = {
-                let _lock = self.locks.lock(thread, database, table)?;
+                let _lock = self.locks.lock(thread, database, table_name)?;
                 self.open_online(&entry.files)?
             };
             for table in opened {
                 self.copy(&table, thread)?;
             }
+            dbug::table_event("after_aria_table_copy", &Path::new(database).join(table_name));
             Ok(())
         })
     }

@@ -23,7 +23,7 @@ use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
 use crate::hints;
-use crate::hooks;
+use crate::hooks::{self, dbug};
 use crate::metadata::CorruptedPages;
 use crate::report::Report;
 use crate::sink::{self, Sink};
@@ -142,6 +142,18 @@ pub struct PageCopy<'a> {
     pub is_urgent: bool,
     /// `--log-innodb-page-corruption`
     pub lists_corruption: bool,
+    /// `--extended-validation`: an encrypted page must be good in its plain form, too.
+    pub decrypted_pages: DecryptedPages,
+}
+
+/// What becomes of an encrypted page that is as the server wrote it, going by its checksum, but
+/// that none of the server's keys turns into a good one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecryptedPages {
+    /// It is as damaged as any other.
+    MustBeGood,
+    /// It is named and copied: so the server has it.
+    AreNamed,
 }
 
 impl PageCopy<'_> {
@@ -217,6 +229,7 @@ impl PageCopy<'_> {
         buffer: &mut [u8],
     ) -> anyhow::Result<Option<(Arc<OpenFile>, usize)>> {
         hooks::reach(format_args!("before-file {}", source.target.display()));
+        dbug::table_event("before_copy", &source.target);
         let file = match SourceFile::open(&source.path) {
             Ok(file) => file,
             Err(error) if is_gone(&error, &source.kind) => {
@@ -511,6 +524,7 @@ mod tests {
                 threads: 3,
                 is_urgent: false,
                 lists_corruption: false,
+                decrypted_pages: DecryptedPages::MustBeGood,
             }
         }
 

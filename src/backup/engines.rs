@@ -34,7 +34,7 @@ use super::other_files::{FileCopy, OtherFile, Writers};
 use super::plan::{Plan, is_written_under_locks};
 use super::rocksdb::MyRocks;
 use super::system_tables::SystemTables;
-use crate::hooks;
+use crate::hooks::{self, dbug};
 use crate::report::Report;
 use crate::sink::Sink;
 use crate::threads::in_threads;
@@ -110,6 +110,7 @@ impl<'a> OtherEngines<'a> {
     pub fn copy_online(&mut self, plan: &Plan) -> anyhow::Result<()> {
         self.aria.copy_online(plan)?;
         hooks::reach("after-aria");
+        dbug::event("after_aria_background");
         self.files.copy_all(&plan.plain, Writers::Possible)?;
         // What is written to them from now on is in the redo log.
         self.files.copy_all(&plan.binlog, Writers::Possible)?;
@@ -143,12 +144,14 @@ impl<'a> OtherEngines<'a> {
             .collect();
         self.locks.wait_no_more()?;
         in_threads(self.threads, &tables, |thread, ((database, table), entry)| {
-            let Some(_lock) = self.locks.try_lock(thread, database, table)? else { return Ok(()) };
+            let Some(lock) = self.locks.try_lock(thread, database, table)? else { return Ok(()) };
             hooks::reach(format_args!("locked {database}.{table}"));
             for file in entry.files.iter().filter(left) {
                 // The server may not tell this account of all tables that are in use.
                 self.files.copy(file, Writers::Possible, thread)?;
             }
+            drop(lock);
+            dbug::table_event("after_ce_table_copy", &Path::new(database).join(table));
             Ok(())
         })
     }

@@ -26,7 +26,7 @@ use mdl::session::Session;
 use mdl::stage::{CommitBlocked, LockKind, LockMonitor, StageSession};
 
 use super::attempt::Attempt;
-use super::copy::{Copied, PageCopy, Source, SourceKind, Throttle};
+use super::copy::{Copied, DecryptedPages, PageCopy, Source, SourceKind, Throttle};
 use super::engines::OtherEngines;
 use super::log_copy::LogCopy;
 use super::monitor::Monitor;
@@ -39,7 +39,7 @@ use super::target;
 use crate::filter::TableFilter;
 use crate::hint::WithHint;
 use crate::hints;
-use crate::hooks;
+use crate::hooks::{self, dbug};
 use crate::metadata::{CorruptedPages, corrupted_pages};
 use crate::options::{BackupOptions, EngineBinlog, Output};
 use crate::report::Report;
@@ -114,6 +114,11 @@ fn back_up(
     mut session: Session,
     attempt: &Attempt,
 ) -> anyhow::Result<CorruptedPages> {
+    dbug::event("before_innodb_log_copy_thread_started");
+    if options.checkpoint_now {
+        write_checkpoint(&mut session)?;
+        report.say("Finished waiting for checkpoint");
+    }
     // First of all: changes made while files are listed and copied must be in the copied log.
     let creator = facts.version.creator();
     let log = LogCopy::start(&facts.log_group_home_dir(), &creator, keys.clone(), sink)?;
@@ -123,10 +128,12 @@ fn back_up(
     let checkpoint = stages.reserve_checkpoint(facts, &log, &mut session)?;
     stages.lock_definitions(filter, &log, &mut session)?;
     let stage = stages.start(&log, &mut session)?;
+    dbug::event("after_backup_stage_start");
     let locks = stages.monitors(&stage);
     let work = Backup { options, report, facts, filter, keys, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
+    dbug::event("after_scanning_log_files");
     let threads = options.parallel.get();
     let locks = TableLocks::connect(&options.connection, options.locks, threads)?;
     let check = || work.check();
@@ -142,6 +149,7 @@ fn back_up(
         plan.binlog.clear();
     }
     hooks::reach("after-listing");
+    dbug::event("after_load_tablespaces");
     let (stage, mut copied) = work.watching(&aria_log, &logged, || {
         let (stage, copied) = sync::syncing(sink, || {
             engines.create_databases(&plan)?;
@@ -165,15 +173,20 @@ fn back_up(
         Ok((stages.block_ddl(stage, &work.log, &mut session)?, copied))
     })?;
     hooks::reach("in-block-ddl");
+    dbug::event("after_backup_stage_block_ddl");
     let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
+    dbug::event("backup_fix_ddl");
     let resolution = work.resolve_tablespaces(&now, &mut logged, &mut copied)?;
+    dbug::event("after_backup_fix_ddl");
     engines.reconcile(&plan, &now)?;
+    dbug::event("after_stage_block_ddl");
     work.write_out_logs(&mut session)?;
     hooks::reach("before-block-commit");
 
     let mut stage = stages.block_commit(stage, &work.log, &mut session)?;
     hooks::reach("in-block-commit");
+    dbug::event("after_backup_stage_block_commit");
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     let point = work.read_point(&mut stage, &mut engines, aria_log)?;
     if options.locks.kind == LockKind::None {
@@ -296,6 +309,11 @@ impl Backup<'_> {
             threads: self.options.parallel.get(),
             is_urgent,
             lists_corruption: self.options.log_page_corruption,
+            decrypted_pages: if self.options.extended_validation {
+                DecryptedPages::MustBeGood
+            } else {
+                DecryptedPages::AreNamed
+            },
         };
         let copied = copy.run(sources, before);
         self.report.phase_done();
@@ -582,12 +600,16 @@ impl Backup<'_> {
         }
         if mdl::position::innodb_lsn_flushed(session)? < point.end {
             self.report.say("The server has not written its log; asking for a checkpoint.");
-            session
-                .execute("SET GLOBAL innodb_log_checkpoint_now=1")
-                .context("make the server write its redo log")?;
+            write_checkpoint(session)?;
         }
         Ok(())
     }
+}
+
+fn write_checkpoint(session: &mut Session) -> anyhow::Result<()> {
+    session
+        .execute("SET GLOBAL innodb_log_checkpoint_now=1")
+        .context("make the server write its redo log and a checkpoint")
 }
 
 /// The first file of `before` or `now` that was created, deleted or changed between: definitions,

@@ -26,6 +26,7 @@ use mdl::wait::{Notice, Wait, Watch};
 use super::log_copy::LogCopy;
 use crate::filter::TableFilter;
 use crate::hint::WithHint;
+use crate::hooks::dbug;
 use crate::options::BackupOptions;
 use crate::report::Report;
 
@@ -140,6 +141,7 @@ impl<'a> Stages<'a> {
         }
         let (options, report) = (self.options, self.report);
         report.say("Locking the definition of each InnoDB table (--lock-ddl-per-table)");
+        dbug::rename_under_metadata_lock();
         let begun = Instant::now();
         let not_locked = |NotLocked { space_id, table, error }: NotLocked| {
             report.say(format_args!(
@@ -160,6 +162,7 @@ impl<'a> Stages<'a> {
             begun.elapsed().as_millis()
         ));
         self.definitions = Some(taken);
+        dbug::ddl_waits_for_metadata_lock();
         Ok(())
     }
 

@@ -36,7 +36,8 @@ pub fn version(program: &str) -> String {
     let (os, arch) = ("Linux", std::env::consts::ARCH);
     format!(
         "{program} based on MariaDB server {REFERENCE_VERSION} {os} ({arch})\nmariabackup \
-         {VERSION}, for servers from MariaDB 10.5 on; not made by the MariaDB project"
+         {VERSION}, for servers from MariaDB 10.5 on; based on their file formats, not made by the \
+         MariaDB project"
     )
 }
 

@@ -224,6 +224,7 @@ impl Parser<'_> {
             open_files_limit: positive("open-files-limit"),
             locks: self.locks()?,
             lock_ddl_per_table: self.settings.flag("lock-ddl-per-table"),
+            checkpoint_now: self.settings.flag("innodb-log-checkpoint-now"),
             long_queries: LongQueries {
                 wait_threshold: seconds("ftwrl-wait-threshold").unwrap_or_default(),
                 wait_type: self.query_type("ftwrl-wait-query-type")?,
@@ -231,6 +232,7 @@ impl Parser<'_> {
                 kill_type: self.query_type("kill-long-query-type")?,
             },
             keys: self.keys(Mode::Backup)?,
+            extended_validation: self.settings.flag("extended-validation"),
             log_page_corruption: self.settings.flag("log-innodb-page-corruption"),
             engine_binlog: self.engine_binlog(),
             filter: self.filter(),

@@ -610,9 +610,13 @@ pub static OPTIONS: &[Spec] = &[
         .server(),
     text("tmpdir", ALL, "Directory for temporary files.").short('t').server(),
     count("parallel", (1, 1024), 1, ALL, "Number of threads that copy.").server(),
-    flag("extended-validation", BACKUP, "No effect: every page is verified in any case.")
-        .server()
-        .no_effect(),
+    flag(
+        "extended-validation",
+        BACKUP,
+        "Fail at an encrypted page that is not good once it is decrypted, although its checksum is \
+         right; otherwise it is named and copied. All else is verified in any case.",
+    )
+    .server(),
     flag_on("encrypted-backup", BACKUP, "Take a page with a key version for encrypted.")
         .server()
         .not_yet(),
@@ -805,14 +809,15 @@ pub static OPTIONS: &[Spec] = &[
     .not_yet(),
     flag("innodb-log-checkpoint-now", BACKUP, "Have the server write a checkpoint first.")
         .optional()
-        .server()
-        .not_yet(),
+        .server(),
     flag(
         "mysqld-args",
         ALL,
         "Everything that follows is an option of the server; those of no use here are ignored.",
     )
     .server(),
+    #[cfg(feature = "test-hooks")]
+    text("dbug", ALL, "Do what tests want: +d,NAME,...").short('#').optional().server().no_effect(),
     flag("help", ALL, "Print this help and exit.").short('?').server(),
 ];
 

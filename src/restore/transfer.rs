@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::plan::{Plan, PlannedFile};
 use crate::durable::{self, FileSystem};
+use crate::hooks::dbug;
 use crate::options::{RestoreMode, RestoreOptions};
 use crate::report::Report;
 
@@ -40,7 +41,7 @@ pub(super) fn run(
     let result = transfer(plan, options, owner, report, &mut done);
     report.phase_done();
     let Err(error) = result else { return Ok(()) };
-    let left = done.undo();
+    let left = done.undo(&options.datadir);
     if left.is_empty() {
         return Err(error.context("restore, undone completely"));
     }
@@ -67,8 +68,9 @@ impl Done {
         }
     }
 
-    /// Undoes it, newest first; says what could not be undone.
-    fn undo(self) -> Vec<String> {
+    /// Undoes it, newest first; says what could not be undone. The data directory itself stays, as
+    /// scripts expect it of a restore that was begun.
+    fn undo(self, datadir: &Path) -> Vec<String> {
         let mut left = Vec::new();
         for (from, to) in self.renamed.iter().rev() {
             if let Err(error) = durable::rename_new(to, from) {
@@ -81,7 +83,7 @@ impl Done {
                 left.push(format!("Error: cannot remove {}: {error}", file.display()));
             }
         }
-        for dir in self.dirs.iter().rev() {
+        for dir in self.dirs.iter().rev().filter(|dir| !datadir.starts_with(dir)) {
             // What somebody else has put there meanwhile stays.
             if let Err(error) = fs::remove_dir(dir) {
                 left.push(format!("Error: cannot remove {}: {error}", dir.display()));
@@ -103,6 +105,7 @@ fn transfer(
     done: &mut Done,
 ) -> anyhow::Result<()> {
     create_dirs(plan, owner, report, done)?;
+    dbug::fail("copy_file_error")?;
     let file_systems = FileSystems::of(plan)?;
     let (mut copied, renamed): (Vec<_>, Vec<_>) = match options.mode {
         RestoreMode::Copy => (plan.files.iter().collect(), Vec::new()),

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Sink, SinkFile};
 use crate::durable::FileSystem;
+use crate::hooks::dbug;
 use crate::{durable, hints};
 
 /// Bytes of a file that may be on their way to the disk before the writer waits for them.
@@ -232,6 +233,7 @@ impl SinkFile for LocalFile {
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {
+        dbug::fail("my_close_fail")?;
         // Nothing was there before: the file ends where the last byte was written, or, if it was
         // cut meanwhile, at that place again once that many bytes are written.
         if self.len.load(Ordering::Relaxed) == len { Ok(()) } else { self.file.set_len(len) }

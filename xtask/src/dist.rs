@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
@@ -21,12 +21,7 @@ const RELEASES: [&str; 3] = ["bullseye", "bookworm", "trixie"];
 /// Builds the static binary into `target/dist` and tries it in other Debian releases.
 pub fn dist() -> anyhow::Result<()> {
     install::install(&[Need::Build, Need::Server])?;
-    run(cargo()
-        .args(["build", "--release", "--package=mariabackup"])
-        .arg(format!("--target={TARGET}"))
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env("OPENSSL_STATIC", "1"))?;
-    let built = target_dir().join(TARGET).join("release/mariabackup");
+    let built = build_static("release", &[])?;
     let dist = target_dir().join("dist");
     fs::create_dir_all(&dist).with_context(|| format!("create {}", dist.display()))?;
     let program = dist.join("mariabackup");
@@ -46,6 +41,19 @@ pub fn dist() -> anyhow::Result<()> {
     run_built("debug", "portable", &program, &RELEASES)?;
     eprintln!("made {}", program.display());
     Ok(())
+}
+
+/// Builds the program so that it needs nothing of the system it runs on; where it is.
+pub fn build_static(profile: &str, features: &[&str]) -> anyhow::Result<PathBuf> {
+    let profile_dir = if profile == "dev" { "debug" } else { profile };
+    run(cargo()
+        .args(["build", "--package=mariabackup"])
+        .arg(format!("--profile={profile}"))
+        .arg(format!("--features={}", features.join(",")))
+        .arg(format!("--target={TARGET}"))
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("OPENSSL_STATIC", "1"))?;
+    Ok(target_dir().join(TARGET).join(profile_dir).join("mariabackup"))
 }
 
 /// Fails if the program asks for a dynamic linker or a shared library.

@@ -22,6 +22,8 @@ pub enum Need {
     OtherServers,
     /// The load generator of the benchmarks.
     Sysbench,
+    /// MariaDB's own test suites, for the server of a Debian release.
+    Suites(&'static str),
 }
 
 /// The Debian release whose server is used as an installed package, where this machine runs it.
@@ -52,10 +54,13 @@ const NEWER_PACKAGES: [&str; 6] = [
     "mariadb-plugin-hashicorp-key-management",
 ];
 
+/// MariaDB's own test suites, and programs that they call.
+const SUITE_PACKAGES: [&str; 5] = ["mariadb-test", "patch", "lsof", "socat", "libjson-perl"];
+
 /// All that is installed of the server of a release.
-fn server_packages(release: &str) -> impl Iterator<Item = &'static str> {
+fn server_packages(release: &str) -> Vec<&'static str> {
     let newer = if release == "bullseye" { &[][..] } else { &NEWER_PACKAGES[..] };
-    SERVER_PACKAGES.into_iter().chain(newer.iter().copied())
+    [&SERVER_PACKAGES, newer].concat()
 }
 
 /// Installs what is missing.
@@ -63,6 +68,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
     let system = System::read()?;
     let mut packages = Vec::new();
     let mut trees = Vec::new();
+    let mut suites = Vec::new();
     for need in needs {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
@@ -73,10 +79,23 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
             Need::Server => trees.push(OWN_RELEASE),
             Need::OtherServers => trees.extend(OTHER_RELEASES),
             Need::Sysbench => packages.push("sysbench"),
+            Need::Suites(release) if *release == system.codename => {
+                packages.extend(server_packages(release));
+                packages.extend(SUITE_PACKAGES);
+            }
+            Need::Suites(release) => suites.push(*release),
         }
     }
     install_packages(&packages)?;
-    install_trees(&trees)
+    trees.extend(&suites);
+    install_trees(&trees)?;
+    suites.iter().try_for_each(|release| complete_tree(release, &SUITE_PACKAGES))
+}
+
+/// The root directory of the server of a Debian release: that of this machine, or a tree.
+pub fn root_of(release: &str) -> anyhow::Result<PathBuf> {
+    let is_own = System::read()?.codename == release;
+    Ok(if is_own { PathBuf::from("/") } else { servers_dir().join(release) })
 }
 
 /// The folder of the servers that are not this machine's own.
@@ -94,7 +113,7 @@ pub fn install_trees(releases: &[&str]) -> anyhow::Result<()> {
             install_packages(&["debootstrap", "debian-archive-keyring"])?;
             make_tree(release, &system.mirror)?;
         }
-        complete_tree(release)?;
+        complete_tree(release, &server_packages(release))?;
     }
     Ok(())
 }
@@ -103,13 +122,14 @@ fn has_tree(release: &str) -> bool {
     servers_dir().join(release).join("usr/sbin/mariadbd").exists()
 }
 
-/// Installs what a tree lacks: the engines' packages need more than debootstrap resolves.
-fn complete_tree(release: &str) -> anyhow::Result<()> {
+/// Installs what a tree lacks of `packages`: those of the engines need more than debootstrap
+/// resolves.
+fn complete_tree(release: &str, packages: &[&str]) -> anyhow::Result<()> {
     let tree = servers_dir().join(release);
     let status = fs::read_to_string(tree.join("var/lib/dpkg/status"))
         .with_context(|| format!("read what is installed in {}", tree.display()))?;
     let has = |package: &str| status.lines().any(|line| line == format!("Package: {package}"));
-    let missing: Vec<&str> = server_packages(release).filter(|package| !has(package)).collect();
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !has(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }

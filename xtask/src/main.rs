@@ -7,6 +7,7 @@ mod dist;
 mod fuzz;
 mod install;
 mod licenses;
+mod mtr;
 mod run;
 
 use std::fs;
@@ -33,6 +34,9 @@ usage: cargo xtask COMMAND
                    in target/fuzz/findings
   redo SECONDS     a gentle load of every kind on servers of each series for that long, up to an
                    hour; every record of their redo logs must be known
+  mtr SERIES [--tool ours|reference] [TEST...]
+                   MariaDB's own tests of its backup tool on 10.5, 10.11 or 11.8, with ours in the
+                   tool's place; logs and data of the servers are in target/mtr/SERIES
   dist             one static binary with its link names in target/dist
   licenses         check that every dependency's license goes with ours
   install          only install what `test` needs
@@ -63,6 +67,7 @@ fn dispatch(arguments: &[&str]) -> anyhow::Result<()> {
         ("chaos", [_, ..]) => chaos(rest),
         ("fuzz", _) => fuzz::fuzz(rest),
         ("redo", [seconds]) => redo(seconds),
+        ("mtr", [_, ..]) => mtr::mtr(rest),
         ("dist", []) => dist::dist(),
         ("licenses", []) => licenses::check(),
         ("install", []) => install::install(&[Need::Build, Need::Server, Need::OtherServers]),

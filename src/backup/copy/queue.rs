@@ -16,6 +16,7 @@ use super::{Copied, Source, SourceKind, Suspect, TRIES};
 use crate::backup::source_file::SourceFile;
 use crate::backup::spaces::{CopiedSpace, TableName};
 use crate::hint::WithHint;
+use crate::hooks::dbug;
 use crate::report::Report;
 use crate::sink::{self, SinkFile};
 
@@ -52,6 +53,7 @@ impl OpenFile {
         let target = self.source.target.display();
         self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
         report.say_as(thread, "        ...done");
+        dbug::table_event("after_copy", &self.source.target);
         Ok(())
     }
 

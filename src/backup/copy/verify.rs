@@ -8,7 +8,7 @@ use innodb::page::{CodecError, SpaceContext};
 
 use super::page_check::{self, PageCheck};
 use super::queue::{OpenFile, Queue};
-use super::{PageCopy, TRIES};
+use super::{DecryptedPages, PageCopy, TRIES};
 use crate::backup::first_page::{self, FirstPage};
 
 /// Pages at the start of a file among which one is looked for that a key fits.
@@ -101,6 +101,9 @@ impl PageCopy<'_> {
                 return Err(anyhow::Error::new(problem).context(place));
             }
             if is_last {
+                if self.decrypted_pages == DecryptedPages::AreNamed {
+                    self.name_undecryptable(file, &mut failed, &mut problems);
+                }
                 return self.damaged(queue, file, &failed, &problems);
             }
             first_page::pause(attempt);
@@ -122,6 +125,29 @@ impl PageCopy<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Names pages that are as the server wrote them, but are not what they should be when they are
+    /// decrypted, and leaves them alone.
+    fn name_undecryptable(
+        &self,
+        file: &OpenFile,
+        failed: &mut Vec<Failed>,
+        problems: &mut Vec<CodecError>,
+    ) {
+        let all = std::mem::take(failed).into_iter().zip(std::mem::take(problems));
+        for (page, problem) in all {
+            if page_check::is_about_keys(&problem) {
+                self.report.say(format_args!(
+                    "Warning: {page} of {} has the right checksum, but {problem}. It is copied as \
+                     it is; with --extended-validation this is an error.",
+                    file.source.path.display()
+                ));
+            } else {
+                failed.push(page);
+                problems.push(problem);
+            }
+        }
     }
 
     /// Takes note of pages of a unit that stay damaged.
