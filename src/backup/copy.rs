@@ -55,6 +55,13 @@ pub struct Source {
     pub kind: SourceKind,
 }
 
+impl Source {
+    /// Whether it is a table that was there when the backup began.
+    fn is_listed_table(&self) -> bool {
+        matches!(self.kind, SourceKind::Table(_))
+    }
+}
+
 /// Which pages a file holds.
 #[derive(Debug, Clone)]
 pub enum SourceKind {
@@ -229,7 +236,9 @@ impl PageCopy<'_> {
         buffer: &mut [u8],
     ) -> anyhow::Result<Option<(Arc<OpenFile>, usize)>> {
         hooks::reach(format_args!("before-file {}", source.target.display()));
-        dbug::table_event("before_copy", &source.target);
+        if source.is_listed_table() {
+            dbug::table_event("before_copy", &source.target);
+        }
         let file = match SourceFile::open(&source.path) {
             Ok(file) => file,
             Err(error) if is_gone(&error, &source.kind) => {

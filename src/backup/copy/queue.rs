@@ -53,7 +53,9 @@ impl OpenFile {
         let target = self.source.target.display();
         self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
         report.say_as(thread, "        ...done");
-        dbug::table_event("after_copy", &self.source.target);
+        if self.source.is_listed_table() {
+            dbug::table_event("after_copy", &self.source.target);
+        }
         Ok(())
     }
 
