@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use innodb::flags::PageCompression;
 use innodb::page::ChecksumAlgorithm;
 
 use crate::session::{Row, Session, SessionError};
@@ -20,6 +21,24 @@ const UNSUPPORTED: &str = "SELECT plugin_name FROM information_schema.plugins \
 const PAGE_PLUGINS: &str = "SELECT plugin_name, plugin_library, plugin_type = 'ENCRYPTION' \
     FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND (plugin_type = 'ENCRYPTION' \
     OR plugin_type = 'DAEMON' AND plugin_name LIKE 'provider\\_%')";
+
+/// What a server that runs with `--skip-innodb` does not tell: its own defaults. The files of
+/// `InnoDB` are there all the same; page 0 of each and the header of the redo log tell the rest.
+const WITHOUT_INNODB: [(&str, &str); 13] = [
+    ("innodb_buffer_pool_filename", "ib_buffer_pool"),
+    ("innodb_checksum_algorithm", "full_crc32"),
+    ("innodb_compression_level", "6"),
+    ("innodb_data_file_path", "ibdata1:12M:autoextend"),
+    ("innodb_data_home_dir", ""),
+    ("innodb_encrypt_log", "OFF"),
+    ("innodb_encrypt_tables", "OFF"),
+    ("innodb_flush_log_at_timeout", "1"),
+    ("innodb_log_file_size", "100663296"),
+    ("innodb_log_group_home_dir", "./"),
+    ("innodb_page_size", "16384"),
+    ("innodb_undo_directory", "./"),
+    ("innodb_undo_tablespaces", "0"),
+];
 
 /// Storage engines that the server runs.
 const ENGINES: &str = "SELECT plugin_name FROM information_schema.plugins \
@@ -147,7 +166,11 @@ impl ServerFacts {
     ///
     /// [`SessionError`], and [`SessionError::NoValue`] for a variable that is absent or strange.
     pub fn read(session: &mut Session) -> Result<Self, SessionError> {
-        let variables = Variables(session.variables()?);
+        let mut variables = session.variables()?;
+        for (name, value) in WITHOUT_INNODB {
+            variables.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+        let variables = Variables(variables);
         let mut names = |sql| -> Result<Vec<String>, SessionError> {
             let rows = session.query(sql)?;
             Ok(rows.iter().filter_map(|row| row.at(0)).map(str::to_owned).collect())
@@ -263,6 +286,19 @@ impl ServerFacts {
     /// engine or not.
     pub fn has_rocksdb_folder(&self) -> bool {
         self.datadir.join(ROCKSDB_FOLDER).is_dir()
+    }
+
+    /// The algorithms of `PAGE_COMPRESSED` whose provider plugin the server has not loaded: it cannot
+    /// read such pages itself. Before 10.7 they were built in.
+    pub fn missing_compressions(&self) -> Vec<PageCompression> {
+        use PageCompression::{Bzip2, Lz4, Lzma, Lzo, Snappy};
+        let is_missing = |algorithm: &PageCompression| {
+            let provider = format!("provider_{algorithm}");
+            self.page_plugins.iter().all(|plugin| plugin.name != provider)
+        };
+        let has_providers = self.version.series() >= (10, 7);
+        let known = [Bzip2, Lz4, Lzma, Lzo, Snappy].into_iter();
+        known.filter(|algorithm| has_providers && is_missing(algorithm)).collect()
     }
 
     /// A plugin in use whose data cannot be backed up.

@@ -51,39 +51,42 @@ pub fn binlog(session: &mut Session) -> Result<Option<BinlogPosition>, SessionEr
     BinlogPosition::read(|sql| session.query(sql))
 }
 
-/// End of InnoDB's log in memory: the end of a mini-transaction.
+/// End of InnoDB's log in memory: the end of a mini-transaction. `None` from a server that runs
+/// without `InnoDB`.
 ///
 /// # Errors
 ///
 /// [`SessionError`]
-pub fn innodb_lsn_current(session: &mut Session) -> Result<Lsn, SessionError> {
+pub fn innodb_lsn_current(session: &mut Session) -> Result<Option<Lsn>, SessionError> {
     read_lsn(LSN_CURRENT, |sql| session.query(sql))
 }
 
-/// End of InnoDB's log on stable storage.
+/// End of InnoDB's log on stable storage, likewise.
 ///
 /// # Errors
 ///
 /// [`SessionError`]
-pub fn innodb_lsn_flushed(session: &mut Session) -> Result<Lsn, SessionError> {
+pub fn innodb_lsn_flushed(session: &mut Session) -> Result<Option<Lsn>, SessionError> {
     read_lsn(LSN_FLUSHED, |sql| session.query(sql))
 }
 
 /// As [`innodb_lsn_current`], through `query`.
 pub(crate) fn current_lsn_by(
     query: impl FnMut(&str) -> Result<Rows, SessionError>,
-) -> Result<Lsn, SessionError> {
+) -> Result<Option<Lsn>, SessionError> {
     read_lsn(LSN_CURRENT, query)
 }
 
+/// `None` from a server that runs without `InnoDB`.
 fn read_lsn(
     name: &str,
     mut query: impl FnMut(&str) -> Result<Rows, SessionError>,
-) -> Result<Lsn, SessionError> {
+) -> Result<Option<Lsn>, SessionError> {
     let sql = status_query(name);
     let rows = query(&sql)?;
-    let value = rows.first().and_then(|row| row.at(1)?.parse().ok());
-    value.map(Lsn).ok_or_else(|| SessionError::no_value(&sql, name))
+    let Some(row) = rows.first() else { return Ok(None) };
+    let value = row.at(1).and_then(|text| text.parse().ok());
+    value.map(|lsn| Some(Lsn(lsn))).ok_or_else(|| SessionError::no_value(&sql, name))
 }
 
 #[cfg(test)]
@@ -125,7 +128,7 @@ mod tests {
     fn lsn_is_a_number() {
         let columns = ["Variable_name", "Value"];
         let lsn = read_lsn(LSN_CURRENT, |_| Ok(rows(&columns, &[LSN_CURRENT, "79866"])));
-        assert_eq!(lsn.unwrap(), Lsn(79866));
+        assert_eq!(lsn.unwrap(), Some(Lsn(79866)));
         for values in [&[][..], &[LSN_CURRENT, ""]] {
             assert!(read_lsn(LSN_CURRENT, |_| Ok(rows(&columns, values))).is_err());
         }

@@ -252,7 +252,7 @@ impl StageSession<CommitBlocked> {
     /// # Errors
     ///
     /// As [`query`](Self::query).
-    pub fn innodb_lsn_current(&mut self) -> Result<Lsn, SessionError> {
+    pub fn innodb_lsn_current(&mut self) -> Result<Option<Lsn>, SessionError> {
         position::current_lsn_by(|sql| self.query(sql))
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail, ensure};
 use innodb::SpaceId;
 use innodb::encrypted::KeySource;
+use innodb::flags::PageCompression;
 use innodb::page::{ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
@@ -22,6 +23,7 @@ use self::queue::{OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
+use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks::{self, dbug};
 use crate::metadata::CorruptedPages;
@@ -139,6 +141,8 @@ pub struct PageCopy<'a> {
     pub page_size: usize,
     /// Which checksums older files may have.
     pub algorithm: ChecksumAlgorithm,
+    /// Algorithms by which the server itself cannot read pages.
+    pub missing_compressions: &'a [PageCompression],
     /// The server's keys.
     pub keys: Option<&'a dyn KeySource>,
     /// `--throttle`
@@ -351,6 +355,16 @@ impl PageCopy<'_> {
                     path.display(),
                     self.page_size
                 );
+                if let Some(algorithm) = header.flags().page_compression()
+                    && self.missing_compressions.contains(&algorithm)
+                {
+                    return Err(anyhow!(
+                        "{} is compressed by {algorithm}: the server has not loaded \
+                         provider_{algorithm} and cannot read it itself",
+                        path.display()
+                    ))
+                    .hint(format!("INSTALL SONAME 'provider_{algorithm}', or drop the table"));
+                }
                 Ok(Some(header))
             }
             (
@@ -528,6 +542,7 @@ mod tests {
                 check,
                 page_size: PAGE,
                 algorithm: ChecksumAlgorithm::FullCrc32,
+                missing_compressions: &[],
                 keys: None,
                 throttle: None,
                 threads: 3,

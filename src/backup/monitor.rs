@@ -43,13 +43,13 @@ impl Monitor<'_> {
             self.fold_events();
             let was_connected = session.is_some();
             match self.server_lsn(&mut session) {
-                Ok(lsn) => self.log.note_server_lsn(lsn),
+                Ok(Some(lsn)) => self.log.note_server_lsn(lsn),
                 // A server that is gone is noticed by those who hold its locks.
                 Err(error) if was_connected => report.say(format_args!(
                     "Warning: the connection that watches the redo log was lost: {error}; \
                      connecting again"
                 )),
-                Err(_) => {}
+                Ok(None) | Err(_) => {}
             }
             let lag = self.log.lag();
             report.redo_lag(lag.bytes);
@@ -70,7 +70,7 @@ impl Monitor<'_> {
     }
 
     /// Asks the server, over a new connection if there is none. None is left after a failure.
-    fn server_lsn(&self, session: &mut Option<Session>) -> Result<Lsn, SessionError> {
+    fn server_lsn(&self, session: &mut Option<Session>) -> Result<Option<Lsn>, SessionError> {
         let mut open = match session.take() {
             Some(session) => session,
             None => Session::connect(self.options)?,

@@ -34,6 +34,8 @@ use innodb::encrypted::KeySource;
 use redo::header::Checkpoint;
 use redo::{Lsn, PageNo, SpaceId};
 
+use crate::hooks::dbug;
+
 pub use self::error::RedoCopyError;
 use self::follow::{Follower, Window};
 use self::framing::Framing;
@@ -160,6 +162,7 @@ impl<W: Write + Send + 'static> RedoCopier<W> {
             tail: None,
             stall: None,
         };
+        dbug::event("before_innodb_log_copy_thread_started");
         let thread = std::thread::Builder::new()
             .name("redo copy".to_owned())
             .spawn(move || run(follower))

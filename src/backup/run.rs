@@ -22,7 +22,7 @@ use innodb::{Lsn, SpaceId};
 use mdl::facts::ServerFacts;
 use mdl::lock::TableLocks;
 use mdl::position::BinlogPosition;
-use mdl::session::Session;
+use mdl::session::{Session, SessionError};
 use mdl::stage::{CommitBlocked, LockKind, LockMonitor, StageSession};
 
 use super::attempt::Attempt;
@@ -45,6 +45,10 @@ use crate::options::{BackupOptions, EngineBinlog, Output};
 use crate::report::Report;
 use crate::sink::Sink;
 
+/// `ER_SPECIFIC_ACCESS_DENIED_ERROR`
+const ACCESS_DENIED: u16 = 1227;
+/// The log of a server that runs without InnoDB is read to its end if it stands still for so long.
+const LOG_END: Duration = Duration::from_secs(1);
 /// How long the copied log may stand still before an LSN that the server has already written.
 const LOG_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait for the server to write its log by itself before it is asked to.
@@ -114,7 +118,6 @@ fn back_up(
     mut session: Session,
     attempt: &Attempt,
 ) -> anyhow::Result<CorruptedPages> {
-    dbug::event("before_innodb_log_copy_thread_started");
     if options.checkpoint_now {
         write_checkpoint(&mut session)?;
         report.say("Finished waiting for checkpoint");
@@ -303,6 +306,7 @@ impl Backup<'_> {
             check: &|| self.check(),
             page_size: self.facts.innodb_page_size,
             algorithm: self.facts.checksum_algorithm,
+            missing_compressions: &self.facts.missing_compressions(),
             keys: self.keys.as_deref(),
             // As fast as possible, whatever the limit, while DDL waits.
             throttle: self.options.throttle.filter(|_| !is_urgent).map(Throttle::new),
@@ -364,7 +368,11 @@ impl Backup<'_> {
     /// steps wait for it with locks held.
     fn catch_up(&self, session: &mut Session) -> anyhow::Result<()> {
         for _ in 0..CATCH_UP_ROUNDS {
-            let lsn = mdl::position::innodb_lsn_flushed(session)?;
+            let Some(lsn) = mdl::position::innodb_lsn_flushed(session)? else {
+                // Nobody writes to the log, so it has an end.
+                self.log.wait_for(Lsn(u64::MAX), LOG_END)?;
+                return Ok(());
+            };
             self.log.note_server_lsn(lsn);
             if self.log.lag().bytes < CLOSE_BEHIND {
                 break;
@@ -393,11 +401,12 @@ impl Backup<'_> {
         logged: &mut LoggedFiles,
     ) -> anyhow::Result<Plan> {
         // Records of file operations are always durable, so the flushed LSN is enough.
-        let lsn = mdl::position::innodb_lsn_flushed(session)?;
-        self.log.note_server_lsn(lsn);
-        self.report.say(format_args!("Waiting for log copy thread to read lsn {lsn}"));
-        self.log.note_flushed(lsn);
-        self.reach(lsn)?;
+        if let Some(lsn) = mdl::position::innodb_lsn_flushed(session)? {
+            self.log.note_server_lsn(lsn);
+            self.report.say(format_args!("Waiting for log copy thread to read lsn {lsn}"));
+            self.log.note_flushed(lsn);
+            self.reach(lsn)?;
+        }
         self.log.events().for_each(|event| logged.note(&event));
         let plan = Plan::discover(self.facts, self.filter, session)?;
         for file in &plan.unused {
@@ -495,13 +504,27 @@ impl Backup<'_> {
     /// server does with every commit waiting. Only a matter of speed, but a server that cannot
     /// flush its log now will not do so then: that fails the backup.
     fn write_out_logs(&self, session: &mut Session) -> anyhow::Result<()> {
-        session.execute("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS").context("flush the redo log")?;
+        self.flush_logs(session.execute("FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"))?;
         let Ok(Some(position)) = mdl::position::binlog(session) else { return Ok(()) };
         let Some(path) = self.facts.binlog_path(&position.file) else { return Ok(()) };
         if let Ok(file) = std::fs::File::open(path) {
             let _ = file.sync_data();
         }
         Ok(())
+    }
+
+    /// Without locks an account without privileges may take a backup: then the log is waited for.
+    fn flush_logs(&self, flushed: Result<(), SessionError>) -> anyhow::Result<()> {
+        match flushed {
+            Err(error)
+                if self.options.locks.kind == LockKind::None
+                    && error.code() == Some(ACCESS_DENIED) =>
+            {
+                self.report.say(format_args!("Warning: the redo log is not flushed: {error}"));
+                Ok(())
+            }
+            other => other.context("flush the redo log"),
+        }
     }
 
     /// With commits blocked: the end of the redo log, in exactly this order. The LSN is read once,
@@ -513,14 +536,15 @@ impl Backup<'_> {
         engines: &mut OtherEngines<'_>,
         aria_log: LogWatch,
     ) -> anyhow::Result<Point> {
+        // Before any other statement: the server has just closed its own log tables.
+        engines.copy_tails()?;
         let copied = self.log.pause()?;
         let checkpoint = self.log.newest_checkpoint()?.lsn;
-        let end = stage.innodb_lsn_current()?;
+        let end = stage.innodb_lsn_current()?.unwrap_or(copied);
         ensure!(copied <= end, "the redo log was copied to LSN {copied}, beyond LSN {end}");
         self.log.resume_until(end)?;
-        stage.flush_engine_logs()?;
+        self.flush_logs(stage.flush_engine_logs())?;
         let binlog = stage.binlog_position()?;
-        engines.copy_tails()?;
         let aria_log = aria_log.finish()?;
         Ok(Point { checkpoint, end, binlog, aria_log })
     }
@@ -598,7 +622,7 @@ impl Backup<'_> {
         if self.log.wait_for(point.end, patience)? {
             return Ok(());
         }
-        if mdl::position::innodb_lsn_flushed(session)? < point.end {
+        if mdl::position::innodb_lsn_flushed(session)?.is_some_and(|lsn| lsn < point.end) {
             self.report.say("The server has not written its log; asking for a checkpoint.");
             write_checkpoint(session)?;
         }

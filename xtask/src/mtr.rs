@@ -39,8 +39,7 @@ const SUITES: &str = "/usr/share/mysql/mysql-test";
 
 /// Tests that a release server skips because they ask for a debug build, although only the backup
 /// tool has to do something special (`--dbug`, which the feature `test-hooks` brings).
-const TOOL_HOOKS: [&str; 16] = [
-    "aria_log_rotate_during_backup",
+const TOOL_HOOKS: [&str; 15] = [
     "create_during_backup",
     "create_with_data_directory_during_backup",
     "ddl_for_common_engine",
@@ -203,7 +202,7 @@ mount --bind \"$1\" \"$2\"/mnt
 mount -t proc proc \"$2\"/proc
 [ \"$2\" = / ] || mount --rbind /dev \"$2\"/dev
 exec chroot \"$2\" setpriv --reuid=mysql --regid=mysql --clear-groups \\
-    env HOME=/mnt/{part}.var PATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
+    env -i HOME=/mnt/{part}.var PATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
     sh -c \"cd {SUITES} && exec ./mysql-test-run.pl --vardir=/mnt/{part}.var/mtr --parallel=2 \\
         --force --max-test-fail=0 --retry=0 --mtr-build-thread={build_thread} {tests}\"
 ' sh '{work}' '{root}' 2>&1 && echo 0 > {part}.status || echo 1 > {part}.status; }} | tee {part}.log

@@ -20,9 +20,9 @@ pub fn event(name: &str) {
         return;
     }
     let Ok(sql) = env::var(name) else { return };
-    let sql = sql.trim().trim_matches('\'');
-    if !sql.is_empty() {
-        start(sql, "User sleep");
+    // A test that takes an event back leaves two quotes.
+    if !sql.trim().is_empty() && sql != "''" {
+        start(&sql, "User sleep");
     }
 }
 
