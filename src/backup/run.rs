@@ -544,7 +544,8 @@ impl Backup<'_> {
         ensure!(copied <= end, "the redo log was copied to LSN {copied}, beyond LSN {end}");
         self.log.resume_until(end)?;
         self.flush_logs(stage.flush_engine_logs())?;
-        let binlog = stage.binlog_position()?;
+        // Where there is none, the privilege to ask is not needed.
+        let binlog = if self.facts.log_bin { stage.binlog_position()? } else { None };
         let aria_log = aria_log.finish()?;
         Ok(Point { checkpoint, end, binlog, aria_log })
     }
