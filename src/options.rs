@@ -131,6 +131,8 @@ pub struct PrepareOptions {
     pub tool_name: String,
     /// The backup.
     pub target_dir: PathBuf,
+    /// `--incremental-dir`: an incremental backup to be applied to it.
+    pub incremental_dir: Option<PathBuf>,
     /// Threads; absent: as many as there are processors.
     pub parallel: Option<NonZeroUsize>,
     /// `--extra-lsndir`: where the checkpoints file is written, too.

@@ -4,6 +4,7 @@
 //! ```text
 //! run       order of steps
 //! apply     reads the log, applies it, leaves an empty one
+//! incremental   an incremental backup onto a prepared one
 //! archive   what BACKUP SERVER of 13 leaves: its files of the redo log
 //! links     tables with DATA DIRECTORY in such a backup
 //! markers   tables dropped, renamed, created during the backup: .del, .ren, .new files
@@ -25,6 +26,7 @@ mod archive;
 mod binlog;
 mod binlog_files;
 mod corrupted;
+mod incremental;
 mod index;
 mod journal;
 mod keys;
@@ -42,4 +44,5 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+pub use incremental::state::refuse as refuse_half_applied;
 pub use run::run;

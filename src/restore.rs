@@ -25,6 +25,7 @@ use crate::hint::WithHint;
 use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::metadata::{BackupType, Checkpoints, CorruptedPages, corrupted_pages, incomplete};
 use crate::options::{RestoreMode, RestoreOptions};
+use crate::prepare;
 use crate::report::Report;
 
 /// What to do about a full disk.
@@ -91,6 +92,7 @@ fn check_backup(options: &RestoreOptions, report: &Report) -> anyhow::Result<()>
     let metadata = fs::metadata(dir).with_context(|| format!("open backup {}", dir.display()))?;
     ensure!(metadata.is_dir(), "backup {} is no directory", dir.display());
     incomplete::refuse(dir)?;
+    prepare::refuse_half_applied(dir)?;
     let problem = match Checkpoints::find(dir) {
         Ok(Some(found)) => match found.checkpoints.backup_type {
             BackupType::LogApplied => return Ok(()),

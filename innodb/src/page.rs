@@ -98,6 +98,13 @@ impl<'a> Page<'a> {
         SpaceId(self.header.space_id.get())
     }
 
+    /// On page 0 of the system tablespace of 10.5 to 10.7, in place of the fields about keys: up
+    /// to which LSN all pages are (`FIL_PAGE_FILE_FLUSH_LSN`).
+    pub fn flush_lsn(&self) -> Lsn {
+        let (high, low) = (self.header.key_version.get(), self.header.encrypted_checksum.get());
+        Lsn(u64::from(high) << 32 | u64::from(low))
+    }
+
     /// The version of the key with which the page is encrypted, 0 if it is not. Pages that are
     /// never encrypted may have anything there.
     pub(crate) fn key_version(&self, flags: SpaceFlags) -> u32 {

@@ -298,6 +298,7 @@ impl Parser<'_> {
         Ok(PrepareOptions {
             tool_name: tool_name.to_owned(),
             target_dir: self.target_dir()?,
+            incremental_dir: self.path("incremental-dir"),
             parallel: self.parallel(),
             extra_lsndir: self.path("extra-lsndir"),
             use_memory: self.settings.number("use-memory"),

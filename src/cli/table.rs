@@ -451,7 +451,7 @@ pub static OPTIONS: &[Spec] = &[
         .not_yet(),
     text("incremental-basedir", BACKUP, "Back up only pages newer than the backup there.")
         .not_yet(),
-    text("incremental-dir", PREPARE, "Incremental backup to apply to the target.").not_yet(),
+    text("incremental-dir", PREPARE, "Incremental backup to apply to the target; it is only read."),
     text("incremental-history-name", BACKUP, "Base on the newest backup of that series.").not_yet(),
     text("incremental-history-uuid", BACKUP, "Base on the backup with that UUID.").not_yet(),
     flag("incremental-force-scan", BACKUP, "No effect.").no_effect(),

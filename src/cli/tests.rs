@@ -412,7 +412,6 @@ fn filters() {
 #[test]
 fn what_is_not_supported_is_refused_only_where_it_matters() {
     assert!(refused(&["--backup", "--galera-info"]).1.contains("'--galera-info'"));
-    assert_eq!(refused(&["--prepare", "--incremental-dir=/i"]).0, 1);
     assert_eq!(refused(&["--backup", "--skip-encrypted-backup"]).0, 1);
     let files = Files::new("[mysqld]\nrocksdb_datadir=/r\nlock_ddl_per_table\n");
     let options = restore_in(&files.environment, &["--copy-back"]);

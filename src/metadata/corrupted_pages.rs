@@ -63,9 +63,13 @@ impl CorruptedPages {
         self.0.entry(page.space).or_insert_with(empty).pages.insert(page.page_no);
     }
 
-    /// Adds those of `other`, which has other tablespaces.
+    /// Adds those of `other`, whose names count for tablespaces in both.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        for (id, mut space) in other.0 {
+            let before = self.0.remove(&id).map(|before| before.pages);
+            space.pages.extend(before.unwrap_or_default());
+            self.0.insert(id, space);
+        }
     }
 
     /// Whether the page is among them.

@@ -36,7 +36,8 @@ fn check_space(
     encoder: &PageCodec<'_>,
 ) -> anyhow::Result<()> {
     let Some(file) = space.files.first() else { return Ok(()) };
-    if file.is_new {
+    // The pages of a file that is put together are tried where they are.
+    if !file.is_whole() {
         return encoder.check_latest_key().with_context(|| cannot_decrypt(&file.path));
     }
     let path = dir.join(&file.current);

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use innodb::encrypted::KeySource;
-use innodb::page::set_flush_lsn;
-use innodb::{PageNo, SpaceId};
+use innodb::page::{Page, set_flush_lsn};
+use innodb::{Lsn, PageNo, SpaceId};
 use redo::encryption::Encryption;
 use redo::file::LogFile;
 use redo::header::{self, FINAL_LOG_SIZE, HEADER_SIZE};
@@ -22,7 +22,7 @@ use super::scan::Extent;
 use super::spaces::{Spaces, open};
 use super::storage::Storage;
 use crate::mapped::Mapped;
-use crate::metadata::BackupCnf;
+use crate::metadata::{BackupCnf, BackupMyCnf};
 
 /// Name of the log in one file.
 pub(super) const LOG: &str = "ib_logfile0";
@@ -219,6 +219,30 @@ fn stamp_end(
     let write = || format!("write page 0 of {}", path.display());
     storage.write_at(&file, &new, offset).with_context(write)?;
     storage.sync(&file).with_context(write)
+}
+
+/// Up to which LSN the prepared backup `dir` is, whose options are `cnf`.
+///
+/// # Errors
+///
+/// A server has written to it since; a log or a page 0 that cannot be read.
+pub(super) fn reached(dir: &Path, cnf: &BackupMyCnf) -> anyhow::Result<Lsn> {
+    if let Some(log) = CopiedLog::open(dir)? {
+        ensure!(
+            log.is_empty(),
+            "{} is not what prepare leaves: a server has run on the target (as --export does), so \
+             that it is no base for an incremental backup any more",
+            dir.join(LOG).display()
+        );
+        return Ok(log.extent().checkpoint.lsn);
+    }
+    let first = cnf.data_file_path.files().first().context("innodb_data_file_path is empty")?;
+    let path = dir.join(first.name());
+    let mut page0 = vec![0; usize::try_from(cnf.page_size)?];
+    File::open(&path)
+        .and_then(|file| file.read_exact_at(&mut page0, 0))
+        .with_context(|| format!("read {}", path.display()))?;
+    Ok(Page::new(&page0).map_or(Lsn(0), |page| page.flush_lsn()))
 }
 
 /// Whether an earlier run had come so far that it replaced the log by an empty file.

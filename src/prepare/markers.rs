@@ -7,6 +7,8 @@
 //! DB/NAME.new    replaces NAME.ibd
 //! ```
 //!
+//! In an incremental backup they are about `NAME.ibd.delta`.
+//!
 //! Renames may form chains and circles. So every file first moves to a temporary name of its own,
 //! then to its final one. The list of moves is stored before the first, and again between the two
 //! steps: after a kill, each step can be repeated ([`resume`]), for no file gets a final name
@@ -27,6 +29,9 @@ use crate::report::Report;
 
 /// The stored list of moves; copy back leaves `.tmp` files out.
 pub(super) const LIST: &str = "mariabackup_moves.tmp";
+/// File of a table, and of its changed pages.
+const IBD: &str = ".ibd";
+const IBD_DELTA: &str = ".ibd.delta";
 /// First line of the list.
 const MAGIC: &[u8] = b"mariabackup moves 1";
 
@@ -62,11 +67,26 @@ impl Plan {
     ///
     /// Markers that contradict each other or name no table; what reading reports.
     pub(super) fn of(dir: &Path) -> anyhow::Result<Self> {
-        let names = table_files(dir)?;
+        Self::of_files(dir, IBD)
+    }
+
+    /// As [`of`](Self::of) in an incremental backup, whose tables have files of changed pages.
+    /// Nothing is to be moved there: the plan tells how the tables are called in the end.
+    ///
+    /// # Errors
+    ///
+    /// As of [`of`](Self::of).
+    pub(super) fn of_changes(dir: &Path) -> anyhow::Result<Self> {
+        Self::of_files(dir, IBD_DELTA)
+    }
+
+    /// `suffix`: of the files that the tables have.
+    fn of_files(dir: &Path, suffix: &str) -> anyhow::Result<Self> {
+        let names = table_files(dir, suffix)?;
         let mut plan = Self::default();
-        // Final name of each `.ibd` file, without extension; none: removed.
+        // Final name of each table, without extension; none: removed.
         let mut tables: BTreeMap<&Path, Option<PathBuf>> =
-            names.ibd.iter().map(|name| (name.as_path(), Some(name.clone()))).collect();
+            names.tables.iter().map(|name| (name.as_path(), Some(name.clone()))).collect();
         for name in &names.del {
             if let Some(to) = tables.get_mut(name.as_path()) {
                 *to = None;
@@ -103,8 +123,8 @@ impl Plan {
         for (name, to) in tables {
             // A new file replaces what would have had its name.
             let to = to.filter(|to| !new.contains(to));
-            let from = with_suffix(name, ".ibd");
-            let to = to.map(|to| with_suffix(&to, ".ibd"));
+            let from = with_suffix(name, suffix);
+            let to = to.map(|to| with_suffix(&to, IBD));
             if to.as_ref() == Some(&from) {
                 plan.unmoved.push(from);
             } else {
@@ -112,7 +132,7 @@ impl Plan {
             }
         }
         for name in &names.new {
-            let (from, to) = (with_suffix(name, ".new"), with_suffix(name, ".ibd"));
+            let (from, to) = (with_suffix(name, ".new"), with_suffix(name, IBD));
             plan.moves.push(Move { from, to: Some(to) });
         }
         Ok(plan)
@@ -290,14 +310,14 @@ pub(super) fn resume(dir: &Path, storage: &dyn Storage, report: &Report) -> anyh
 /// Names without their extension, relative to the backup.
 #[derive(Default)]
 struct TableFiles {
-    ibd: Vec<PathBuf>,
+    tables: Vec<PathBuf>,
     del: Vec<PathBuf>,
     ren: Vec<PathBuf>,
     new: Vec<PathBuf>,
 }
 
-/// Lists all database folders, sorted.
-fn table_files(dir: &Path) -> anyhow::Result<TableFiles> {
+/// Lists all database folders, sorted. `suffix`: of the files of tables.
+fn table_files(dir: &Path, suffix: &str) -> anyhow::Result<TableFiles> {
     let mut files = TableFiles::default();
     let list = |dir: &Path| -> anyhow::Result<Vec<OsString>> {
         let read = || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect();
@@ -312,7 +332,7 @@ fn table_files(dir: &Path) -> anyhow::Result<TableFiles> {
         }
         for name in list(&dir.join(&folder))? {
             let kinds = [
-                (".ibd", &mut files.ibd),
+                (suffix, &mut files.tables),
                 (".del", &mut files.del),
                 (".ren", &mut files.ren),
                 (".new", &mut files.new),

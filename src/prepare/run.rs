@@ -14,7 +14,7 @@
 //! 6. the checkpoints file says so, by rename: from here on a repetition does nothing but step 5;
 //! 7. the journal is removed.
 //!
-//! A backup of `BACKUP SERVER` gets the metadata of others before 1, and loses its archive of the
+//! An incremental backup is applied by the module `incremental`. A backup of `BACKUP SERVER` gets the metadata of others before 1, and loses its archive of the
 //! log after 4: see `archive`.
 
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ use super::page::Log;
 use super::scan::Scanned;
 use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
-use super::{archive, corrupted, keys, links, log};
+use super::{archive, corrupted, incremental, keys, links, log};
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
 use crate::keys_source;
@@ -43,7 +43,7 @@ use crate::metadata::{BackupCnf, BackupMyCnf, BackupType, Checkpoints, Corrupted
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
-/// Prepares the full backup in `options.target_dir`.
+/// Prepares the full backup in `options.target_dir`, or applies an incremental one to it.
 ///
 /// # Errors
 ///
@@ -64,6 +64,10 @@ pub(super) fn run_on(
     storage: &dyn Storage,
 ) -> anyhow::Result<()> {
     let dir = options.target_dir.as_path();
+    if let Some(incremental_dir) = &options.incremental_dir {
+        return incremental::run_on(options, incremental_dir, report, storage);
+    }
+    incremental::state::refuse(dir)?;
     let Backup { found, archive } = find_backup(dir)?;
     let _lock = lock(dir)?;
     match found.as_ref().map_or(BackupType::FullBackuped, |found| found.checkpoints.backup_type) {
@@ -201,7 +205,7 @@ fn find_backup(dir: &Path) -> anyhow::Result<Backup> {
 
 /// Keeps a second prepare out until the result is dropped. Also finds out whether the directory
 /// can be written at all.
-fn lock(dir: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(dir: &Path) -> anyhow::Result<File> {
     let context = || format!("{} cannot be written", dir.display());
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).with_context(context)?;
     let file = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
@@ -268,7 +272,7 @@ fn check_target(scanned: &Scanned, target: Lsn) -> anyhow::Result<()> {
 }
 
 /// Databases that were dropped while the backup ran, folders out of which files were moved.
-fn remove_empty_folders(dir: &Path) -> anyhow::Result<()> {
+pub(super) fn remove_empty_folders(dir: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
         let entry = entry.with_context(|| format!("list {}", dir.display()))?;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

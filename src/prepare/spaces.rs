@@ -41,10 +41,59 @@ pub(super) struct DataFile {
     pub path: PathBuf,
     /// Path in the backup before the moves.
     pub current: PathBuf,
+    /// Where its page 0 is.
+    head: Head,
     /// Bytes.
     len: u64,
     /// It is not there yet.
     pub is_new: bool,
+}
+
+impl DataFile {
+    /// Whether the file is there and begins with its page 0: it is not still to be put together.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.is_new && self.head.offset == 0 && self.head.path.is_some()
+    }
+}
+
+/// What is known of a data file without its pages.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    /// In which file its page 0 is; `None`: nowhere yet.
+    pub path: Option<PathBuf>,
+    /// Where in that.
+    pub offset: u64,
+    /// Bytes of the data file.
+    pub len: u64,
+}
+
+impl Head {
+    /// Of the data file `path`, as it is.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports.
+    pub(super) fn of(path: PathBuf) -> anyhow::Result<Self> {
+        let len = path.metadata().with_context(|| format!("open {}", path.display()))?.len();
+        Ok(Self { path: Some(path), offset: 0, len })
+    }
+
+    /// Page 0, as much as is there.
+    fn read(&self, page_size: PageSize) -> anyhow::Result<Vec<u8>> {
+        match &self.path {
+            Some(path) => read_page0(path, self.offset, page_size),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Where page 0 is, for messages.
+    fn place(&self) -> String {
+        match &self.path {
+            Some(path) if self.offset == 0 => format!("page 0 of {}", path.display()),
+            Some(path) => format!("page 0 at offset {} of {}", self.offset, path.display()),
+            None => "page 0".to_owned(),
+        }
+    }
 }
 
 /// What a tablespace is for; some rules differ.
@@ -76,6 +125,8 @@ pub(super) struct Space {
     is_changed: bool,
     /// Pages from here on do not exist and cannot be read.
     pub size: u32,
+    /// Pages by page 0, at any time.
+    declared: u32,
     /// Pages cut off: those from the number on, by mini-transactions that start at the LSN.
     trims: Vec<(Lsn, PageNo)>,
     /// What was logged before is about another file of the same id.
@@ -124,6 +175,22 @@ impl Space {
         self.dropped_at.map(|_| PageNo(0)).or(first)
     }
 
+    /// Whether page 0 tells, or told, of the page `page_no`, or the log cuts pages off.
+    pub(super) fn knows(&self, page_no: PageNo) -> bool {
+        page_no.0 < self.declared || self.has_trims()
+    }
+
+    /// The page at `offset` of file `index`.
+    pub(super) fn page_at(&self, index: usize, offset: u64) -> Option<PageNo> {
+        self.layout.page_no(index, offset).map(PageNo)
+    }
+
+    /// Bytes by which the log extends the last file.
+    pub(super) fn growth(&self) -> u64 {
+        let len = self.files.last().map_or(0, |file| file.len);
+        self.extend.map_or(0, |extend| extend.saturating_sub(len))
+    }
+
     /// Whether any pages were cut off.
     pub(super) fn has_trims(&self) -> bool {
         !self.trims.is_empty() || self.dropped_at.is_some()
@@ -157,6 +224,7 @@ impl Space {
         }
         let pages = start + len / physical;
         if let Some(size) = facts.size {
+            self.declared = self.declared.max(size);
             if u64::from(size) > pages {
                 let target = (u64::from(size) - start) * physical / BLOCK * BLOCK;
                 let target = target.max(u64::from(SIZE_MIN) * page_size.logical() as u64);
@@ -178,21 +246,15 @@ impl Space {
     /// Finds out how pages will be encrypted, if the log changes that: servers encrypt, decrypt
     /// and encrypt with new keys while they run. Pages may already be encrypted of which page 0
     /// does not know yet.
-    fn plan_encryption(
-        &mut self,
-        dir: &Path,
-        facts: &SpaceFacts,
-        log: Log<'_>,
-    ) -> anyhow::Result<()> {
+    fn plan_encryption(&mut self, facts: &SpaceFacts, log: Log<'_>) -> anyhow::Result<()> {
         let Some(file) = self.files.first().filter(|_| !facts.page0.is_empty()) else {
             return Ok(());
         };
-        let path = dir.join(&file.current);
         let size = self.flags.page_size();
-        let mut page0 = if file.is_new { Vec::new() } else { read_page0(&path, size)? };
+        let mut page0 = file.head.read(size)?;
         page0.resize(size.physical(), 0);
         let (frame, mut runs) = (frame_of(self.flags), log.runs()?);
-        let context = || format!("Unable to apply log to page 0 of {}", path.display());
+        let context = || format!("Unable to apply log to {}", file.head.place());
         let is_used = |metadata: &EncryptionMetadata| metadata.scheme != 0;
         let before = EncryptionMetadata::find(&page0, size);
         // Encryption can have begun and ended between, and pages have been copied meanwhile.
@@ -273,6 +335,9 @@ struct Unusable {
     is_empty: bool,
 }
 
+/// What is known of the data file that is called so in the end, and so now.
+pub(super) type Heads<'h> = &'h dyn Fn(&Path, &Path) -> anyhow::Result<Head>;
+
 /// The tablespaces of a backup.
 pub(super) struct Spaces<'k> {
     by_id: HashMap<SpaceId, Space>,
@@ -301,6 +366,23 @@ impl<'k> Spaces<'k> {
         cnf: &BackupMyCnf,
         keys: Option<&'k dyn KeySource>,
     ) -> anyhow::Result<Self> {
+        let head = |_: &Path, current: &Path| Head::of(dir.join(current));
+        Self::discover_as(dir, plan.tables(), cnf, keys, &head)
+    }
+
+    /// As [`discover`](Self::discover), of files that are still to be put together: `tables` have
+    /// their later names and their present ones, and `head` knows more about files of these names.
+    ///
+    /// # Errors
+    ///
+    /// As of [`discover`](Self::discover).
+    pub(super) fn discover_as<'p>(
+        dir: &Path,
+        tables: impl Iterator<Item = (&'p Path, &'p Path)>,
+        cnf: &BackupMyCnf,
+        keys: Option<&'k dyn KeySource>,
+        head: Heads<'_>,
+    ) -> anyhow::Result<Self> {
         let page_size = usize::try_from(cnf.page_size)
             .ok()
             .and_then(PageSize::uncompressed)
@@ -318,15 +400,15 @@ impl<'k> Spaces<'k> {
             follows_log: false,
             is_partial: false,
         };
-        spaces.add_system(dir, &cnf.data_file_path)?;
+        spaces.add_system(dir, &cnf.data_file_path, head)?;
         for n in 1..=127 {
             let name = PathBuf::from(undo_file_name(n));
             if dir.join(&name).exists() {
-                spaces.add(dir, &name, &name, Kind::Undo)?;
+                spaces.add(&name, &name, Kind::Undo, head)?;
             }
         }
-        for (path, current) in plan.tables() {
-            spaces.add(dir, path, current, Kind::Table)?;
+        for (path, current) in tables {
+            spaces.add(path, current, Kind::Table, head)?;
         }
         Ok(spaces)
     }
@@ -352,18 +434,33 @@ impl<'k> Spaces<'k> {
             .with_default_encryption(self.encrypts_by_default)
     }
 
+    /// Each file, by its later path, with its tablespace and its index there.
+    pub(super) fn by_path(&self) -> HashMap<&Path, (&Space, usize)> {
+        let mut files = HashMap::new();
+        for space in self.iter() {
+            let own = space.files.iter().enumerate();
+            files.extend(own.map(|(index, file)| (file.path.as_path(), (space, index))));
+        }
+        files
+    }
+
     /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Space> {
         self.by_id.values()
     }
 
-    fn add_system(&mut self, dir: &Path, spec: &DataFilePath) -> anyhow::Result<()> {
+    fn add_system(
+        &mut self,
+        dir: &Path,
+        spec: &DataFilePath,
+        head: Heads<'_>,
+    ) -> anyhow::Result<()> {
         let mut files = Vec::new();
         for file in spec.files() {
             let path = PathBuf::from(file.name());
-            let at = dir.join(&path);
-            let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
-            files.push(DataFile { current: path.clone(), path, len, is_new: false });
+            let head = head(&path, &path)?;
+            let len = head.len;
+            files.push(DataFile { current: path.clone(), path, head, len, is_new: false });
         }
         for (file, spec) in files.iter_mut().zip(spec.files()).rev().skip(1) {
             ensure!(
@@ -376,31 +473,35 @@ impl<'k> Spaces<'k> {
             file.len = spec.size();
         }
         let first = files.first().context("innodb_data_file_path names no file")?;
-        let path = dir.join(&first.path);
-        let page0 = read_page0(&path, self.page_size)?;
+        let page0 = first.head.read(self.page_size)?;
         let header = self
             .check_page0(&page0)
-            .with_context(|| format!("page 0 of {} is unusable", path.display()))?;
+            .with_context(|| format!("{} is unusable", first.head.place()))?;
         ensure!(
             header.space_id() == SpaceId::SYSTEM,
             "{} belongs to tablespace {}",
-            path.display(),
+            dir.join(&first.path).display(),
             header.space_id()
         );
         self.insert(Kind::System, files, &header)
     }
 
-    fn add(&mut self, dir: &Path, path: &Path, current: &Path, kind: Kind) -> anyhow::Result<()> {
-        let at = dir.join(current);
-        let len = at.metadata().with_context(|| format!("open {}", at.display()))?.len();
-        let page0 = read_page0(&at, self.page_size)?;
-        let (path, current) = (path.to_owned(), current.to_owned());
-        let file = DataFile { path, current, len, is_new: false };
+    fn add(
+        &mut self,
+        path: &Path,
+        current: &Path,
+        kind: Kind,
+        head: Heads<'_>,
+    ) -> anyhow::Result<()> {
+        let head = head(path, current)?;
+        let page0 = head.read(self.page_size)?;
+        let (path, current, len) = (path.to_owned(), current.to_owned(), head.len);
+        let file = DataFile { path, current, head, len, is_new: false };
         match self.check_page0(&page0) {
             Ok(header) if header.space_id() != SpaceId::SYSTEM => {
                 self.insert(kind, vec![file], &header)
             }
-            Ok(_) => bail!("{} claims to be the system tablespace", at.display()),
+            Ok(_) => bail!("{} claims to be the system tablespace", file.head.place()),
             Err(error) => {
                 let id = innodb::page::Page::new(&page0).map_or(0, |page| page.space_id().0);
                 let why = format!("{error:#}");
@@ -454,6 +555,7 @@ impl<'k> Spaces<'k> {
             context_after: SpaceContext::new(header, self.algorithm),
             is_encrypted: header.encryption().is_some_and(|metadata| metadata.scheme != 0),
             size: header.size().max(u32::try_from(pages).unwrap_or(u32::MAX)),
+            declared: header.size(),
             is_changed: false,
             trims: Vec::new(),
             dropped_at: None,
@@ -464,7 +566,7 @@ impl<'k> Spaces<'k> {
         Ok(())
     }
 
-    /// Decides about every tablespace in the log. Changes nothing.
+    /// Decides about every tablespace in the log of the backup in `dir`. Changes nothing.
     ///
     /// # Errors
     ///
@@ -495,7 +597,7 @@ impl<'k> Spaces<'k> {
             }
             space.plan_size(facts)?;
             space.is_changed = true;
-            space.plan_encryption(dir, facts, log)?;
+            space.plan_encryption(facts, log)?;
         }
         self.check_unexplained(scanned, report)
     }
@@ -641,13 +743,13 @@ pub(super) fn path_in_backup(name: &[u8]) -> PathBuf {
     part(folder).join(part(file))
 }
 
-/// The first bytes of a file, as many as the largest page 0 can have.
-fn read_page0(path: &Path, page_size: PageSize) -> anyhow::Result<Vec<u8>> {
+/// The bytes of a file from `offset` on, as many as the largest page 0 can have.
+fn read_page0(path: &Path, offset: u64, page_size: PageSize) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut page0 = vec![0; page_size.logical()];
     let mut filled = 0;
     while let Some(rest) = page0.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let read = file.read_at(rest, filled as u64);
+        let read = file.read_at(rest, offset + filled as u64);
         match read.with_context(|| format!("read {}", path.display()))? {
             0 => break,
             len => filled += len,

@@ -10,6 +10,9 @@ use rustix::io::Errno;
 
 use crate::durable;
 
+/// Bytes copied at a time.
+const COPY_LEN: usize = 256 << 10;
+
 /// Changes of files and folders. After an error nothing more is tried.
 pub(super) trait Storage: Sync {
     /// Writes all of `bytes` at `offset`.
@@ -29,6 +32,22 @@ pub(super) trait Storage: Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Creates an empty file.
     fn create(&self, path: &Path) -> io::Result<()>;
+    /// Makes `to`, which is not there, a copy of `from`. Holes stay holes.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.create(to)?;
+        let (from, to) = (File::open(from)?, File::options().write(true).open(to)?);
+        let len = from.metadata()?.len();
+        let mut buffer = vec![0; COPY_LEN];
+        let mut at = 0;
+        while let Some(data) = durable::next_data(&from, at)?.filter(|data| *data < len) {
+            let piece = usize::try_from(len - data).map_or(COPY_LEN, |left| left.min(COPY_LEN));
+            let piece = buffer.get_mut(..piece).unwrap_or_default();
+            from.read_exact_at(piece, data)?;
+            self.write_at(&to, piece, data)?;
+            at = data + piece.len() as u64;
+        }
+        self.set_sparse_len(&to, len)
+    }
     /// Gives a file new contents, durably, by rename.
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Makes the names in a folder durable.

@@ -17,6 +17,7 @@ use crate::report::Report;
 
 mod archived;
 mod binlog;
+mod incremental;
 
 const BACKUP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/prepare/10.11.19");
 /// With a log of blocks, encrypted like some of the pages.
@@ -57,6 +58,7 @@ fn options(dir: &Path) -> PrepareOptions {
     PrepareOptions {
         tool_name: "mariabackup".to_owned(),
         target_dir: dir.to_owned(),
+        incremental_dir: None,
         parallel: std::num::NonZeroUsize::new(2),
         extra_lsndir: None,
         use_memory: Some(1),

@@ -16,7 +16,7 @@ use crate::metadata::{
     BACKUP_MY_CNF, BackupMyCnf, BackupType, Checkpoints, Found, MetadataNames, incomplete,
 };
 use crate::options::VerifyOptions;
-use crate::prepare::outlook;
+use crate::prepare::{self, outlook};
 
 /// The redo log.
 pub(super) const LOG: &str = "ib_logfile0";
@@ -103,6 +103,7 @@ impl Directory {
     }
 
     fn backup(dir: &Path, found: Option<Found>, findings: &Findings) -> anyhow::Result<Self> {
+        prepare::refuse_half_applied(dir)?;
         if outlook::is_interrupted(dir) {
             return Err(anyhow!("{} was being prepared when that ended early", dir.display()))
                 .hint(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use innodb::SpaceId;
 
-use super::{DataFile, Kind, Log, Plan, Report, Scanned, Space, SpaceFacts, Spaces, owners};
+use super::{DataFile, Head, Kind, Log, Plan, Report, Scanned, Space, SpaceFacts, Spaces, owners};
 use crate::prepare::markers::is_inside;
 
 impl Spaces<'_> {
@@ -110,7 +110,8 @@ impl Spaces<'_> {
              backup"
         );
         report.detail(format_args!("{shown} is made from the redo log"));
-        let file = DataFile { current: path.clone(), path, len: 0, is_new: true };
+        let head = Head { path: None, offset: 0, len: 0 };
+        let file = DataFile { current: path.clone(), path, head, len: 0, is_new: true };
         self.insert(Kind::Table, vec![file], &header)
     }
 }
