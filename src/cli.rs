@@ -28,7 +28,7 @@ use crate::options::Command;
 use lexer::{Known, Long};
 use secret::Secret;
 use settings::{Origin, Settings};
-use table::{Argument, Kind, Spec, Table};
+use table::{Argument, Spec, Table};
 use usage_error::UsageError;
 use value::Given;
 
@@ -232,9 +232,7 @@ impl<'a> Parser<'a> {
                 only_words = true;
                 Ok(())
             } else if let Some(text) = lexer::strip(word, "--") {
-                if let Long::Known(known) = lexer::long(text, Table::Server)
-                    && known.spec.name == "mysqld-args"
-                {
+                if lexer::split(text).0 == b"mysqld-args" {
                     return self.server_arguments(at);
                 }
                 self.long(text, &mut at)
@@ -269,13 +267,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Keeps the first error; one about a value goes before one about an unknown option.
+    /// Keeps the first error; one about a value goes before one about an unknown option, and that
+    /// before one about a word that is none.
     fn note(&mut self, error: UsageError) {
-        let better = match &self.first_error {
-            None => true,
-            Some(known) => known.is_unknown() && !error.is_unknown(),
-        };
-        if better {
+        if self.first_error.as_ref().is_none_or(|known| error.rank() < known.rank()) {
             self.first_error = Some(error);
         }
     }
@@ -283,7 +278,11 @@ impl<'a> Parser<'a> {
     /// A long option; `at` is the number of the word after it.
     fn long(&mut self, text: &'a OsStr, at: &mut usize) -> Result<(), UsageError> {
         for name in ["defaults-file", "defaults-extra-file"] {
-            if lexer::split(text).0 == name.as_bytes() && lexer::split(text).1.is_some() {
+            // The very first one without a value is just unknown.
+            let is_first = *at == 2;
+            if lexer::split(text).0 == name.as_bytes()
+                && (!is_first || lexer::split(text).1.is_some())
+            {
                 return Err(UsageError::MustBeFirst(name));
             }
         }
@@ -428,7 +427,7 @@ impl<'a> Parser<'a> {
 
     fn assign(&mut self, known: &Known<'_>, origin: Origin) -> Result<(), UsageError> {
         let Known { spec, given, autoset, maximum } = *known;
-        if autoset && matches!(spec.kind, Kind::Number(_)) {
+        if autoset && spec.argument != Argument::No {
             return Err(UsageError::CannotAutoset(spec.display_name()));
         }
         if maximum {

@@ -1,23 +1,20 @@
-//! `--decompress`: unpacks the files of a backup that was taken with `--compress`.
+//! `--decompress`: unpacks the files of a backup that was taken with `--compress`, by whatever.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write as _};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
+use crate::compression;
 use crate::durable::{self, FileSystem};
 use crate::options::DecompressOptions;
 use crate::report::{AlreadyTold, Report};
+use crate::sink::HoleWriter;
 use crate::threads::in_threads;
 
-/// Extension of compressed files.
-const EXTENSION: &str = "qp";
-const BUFFER: usize = 1 << 20;
-
-/// Unpacks every `.qp` file in `options.target_dir`. All is on stable storage before the first
+/// Unpacks every compressed file in `options.target_dir`. All is on stable storage before the first
 /// original is removed.
 ///
 /// # Errors
@@ -64,7 +61,7 @@ fn find(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let (path, kind) = (entry.path(), entry.file_type().with_context(context)?);
         if kind.is_dir() {
             find(&path, files)?;
-        } else if kind.is_file() && path.extension().is_some_and(|e| e == EXTENSION) {
+        } else if kind.is_file() && compression::is_compressed(&entry.file_name()) {
             files.push(path);
         }
     }
@@ -84,12 +81,12 @@ fn unpack(file: &Path) -> anyhow::Result<()> {
     let target = file.with_extension("");
     let temporary = durable::temporary_beside(&target)?;
     durable::remove_leftover(&temporary)?;
-    let input = BufReader::with_capacity(BUFFER, File::open(file)?);
+    let input = File::open(file)?;
     let output = durable::create_exclusive(&temporary, durable::file_mode())?;
     let unpacked = || -> anyhow::Result<()> {
-        let mut output = BufWriter::with_capacity(BUFFER, output);
-        qpress::unpack(input, &mut output)?;
-        output.flush().context("write what is unpacked")?;
+        let mut output = HoleWriter::new(output);
+        compression::unpack(input, file, &mut output)?;
+        output.finish().context("write what is unpacked")?;
         match durable::rename_new(&temporary, &target) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 // An earlier run came as far as this.
@@ -113,15 +110,22 @@ fn unpack(file: &Path) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use qpress::Packer;
-
     use super::*;
+    use crate::compression::Compression;
 
     fn pack(path: &Path, bytes: &[u8]) {
-        let mut packer = Packer::new(b"name", 4096);
-        let mut output = Vec::new();
-        packer.add(bytes, &mut output);
-        packer.finish(&mut output);
+        let compression = match path.extension().unwrap().to_str().unwrap() {
+            "qp" => Compression::QuickLz(4096),
+            "zst" => Compression::Zstd(1),
+            _ => Compression::Lz4,
+        };
+        let mut output = compression.head(path);
+        let mut at = 0;
+        for piece in bytes.chunks(compression.piece_len()) {
+            output.extend(compression.piece(at, piece).unwrap());
+            at += piece.len() as u64;
+        }
+        output.extend(compression.end(at));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, output).unwrap();
     }
@@ -140,17 +144,23 @@ mod tests {
     fn files_are_unpacked_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let big = vec![7; 100_000];
-        let files = [("ibdata1", &big[..]), ("db/t.frm", b"x"), ("db/empty", b"")];
+        let files = [
+            ("ibdata1.qp", &big[..]),
+            ("db/t.frm.zst", b"x"),
+            ("db/empty.lz4", b""),
+            ("db/u.lz4", &big),
+        ];
         for (name, bytes) in files {
-            pack(&dir.path().join(format!("{name}.qp")), bytes);
+            pack(&dir.path().join(name), bytes);
         }
         fs::write(dir.path().join("xtrabackup_checkpoints"), b"plain").unwrap();
         decompress(dir.path(), false).unwrap();
         // Once more, after it was interrupted.
         decompress(dir.path(), true).unwrap();
         for (name, bytes) in files {
-            assert!(fs::read(dir.path().join(name)).unwrap() == bytes, "{name}");
-            assert!(!dir.path().join(format!("{name}.qp")).exists(), "{name}");
+            let path = dir.path().join(name);
+            assert!(fs::read(path.with_extension("")).unwrap() == bytes, "{name}");
+            assert!(!path.exists(), "{name}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }

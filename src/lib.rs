@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod cli;
+pub mod compression;
 pub mod decompress;
 pub mod defaults_file;
 pub mod durable;
@@ -21,5 +22,6 @@ pub mod report;
 pub mod restore;
 pub mod sink;
 mod stdio;
+pub mod tar;
 mod threads;
 pub mod verify;

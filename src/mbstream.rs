@@ -19,7 +19,7 @@ use options::{Mode, Options, Request, UsageError};
 /// Whether the program was called by a name that means `mbstream`.
 pub fn is_meant(program: &str) -> bool {
     let name = Path::new(program).file_name().unwrap_or_default();
-    name == "mbstream" || name == "xbstream"
+    ["mbstream", "xbstream", "mbstream-server"].iter().any(|known| name == *known)
 }
 
 /// Runs the program with its command line, its name first. Every failure has exit code 1.

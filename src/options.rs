@@ -9,6 +9,7 @@ use mdl::holders::QueryType;
 use mdl::session::ConnectOptions;
 use mdl::stage::LockOptions;
 
+use crate::compression::Compression;
 use crate::filter::FilterOptions;
 use crate::keys_source::KeyOptions;
 
@@ -52,6 +53,8 @@ pub struct BackupOptions {
     pub output: Output,
     /// The directory.
     pub target_dir: PathBuf,
+    /// `--compress`
+    pub compress: Option<Compress>,
     /// Whether the directories above it are created too.
     pub makes_parents: bool,
     /// `--extra-lsndir`: where the checkpoints file and the info file are written, too.
@@ -98,7 +101,25 @@ pub enum Output {
     /// To the target directory.
     Directory,
     /// To standard output: `--stream`.
-    Stream,
+    Stream(StreamFormat),
+}
+
+/// Format of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamFormat {
+    /// `mbstream`, `xbstream`
+    Xbstream,
+    /// `tar`
+    Tar,
+}
+
+/// How a backup is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compress {
+    /// The format.
+    pub compression: Compression,
+    /// Threads.
+    pub threads: NonZeroUsize,
 }
 
 /// What becomes of the binary log that `InnoDB` keeps (12.3 and later).

@@ -44,7 +44,7 @@ fn bad_command_lines_end_alike() {
     for words in [
         &[][..],
         &["a", "b"],
-        &["--stream=tar", "d"],
+        &["--stream=zip", "d"],
         &["--incremental-lsn=5", "d"],
         &["--incremental-basedir=x", "d"],
         &["--nosuch", "d"],

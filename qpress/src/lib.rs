@@ -19,7 +19,7 @@ pub mod quicklz;
 mod unpack;
 
 pub use error::QpressError;
-pub use packer::Packer;
+pub use packer::{block, end, head};
 pub use unpack::unpack;
 
 const MAGIC: [u8; 8] = *b"qpress10";

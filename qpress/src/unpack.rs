@@ -119,7 +119,6 @@ impl<R: Read> Input<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Packer;
 
     /// Files of a backup that 10.11 compressed: a .frm of 1145 bytes, and the tablespace of an empty
     /// table.
@@ -134,13 +133,12 @@ mod tests {
         Ok(output)
     }
 
-    fn packed(name: &str, pieces: &[&[u8]], chunk: usize) -> Vec<u8> {
-        let mut packer = Packer::new(name.as_bytes(), chunk);
-        let mut out = Vec::new();
-        for piece in pieces {
-            packer.add(piece, &mut out);
+    fn packed(name: &str, bytes: &[u8], block_len: usize) -> Vec<u8> {
+        let mut out = crate::head(name.as_bytes(), block_len);
+        for (index, block) in bytes.chunks(block_len).enumerate() {
+            crate::block((index * block_len) as u64, block, &mut out);
         }
-        packer.finish(&mut out);
+        out.extend(crate::end());
         out
     }
 
@@ -156,17 +154,17 @@ mod tests {
 
     #[test]
     fn ours_are_as_real_ones() {
-        let ours = packed("xtrabackup_binlog_info", &[&unpacked(TEXT).unwrap()], 1 << 16);
+        let ours = packed("xtrabackup_binlog_info", &unpacked(TEXT).unwrap(), 1 << 16);
         // Up to the block: it holds the text as it is, where the other one has only literals.
         assert_eq!(ours[..60], TEXT[..60]);
         let frm = unpacked(FRM).unwrap();
-        let ours = packed("t.frm", &[&frm[..1000], &frm[1000..]], 1 << 16);
+        let ours = packed("t.frm", &frm, 1 << 16);
         assert_eq!(unpacked(&ours).unwrap(), frm);
         assert!(ours.len() < FRM.len() + 60, "{} and {}", ours.len(), FRM.len());
         assert_eq!(ours[..36], FRM[..36]);
-        assert_eq!(unpacked(&packed("empty", &[], 1 << 16)).unwrap(), b"");
+        assert_eq!(unpacked(&packed("empty", b"", 1 << 16)).unwrap(), b"");
         let space = unpacked(SPACE).unwrap();
-        assert!(unpacked(&packed("t.ibd", &[&space], 3000)).unwrap() == space);
+        assert!(unpacked(&packed("t.ibd", &space, 3000)).unwrap() == space);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<'a> AriaTables<'a> {
         ];
         for (file, source, kind) in files {
             let target = file.target.display();
-            self.report.say_as(thread, format_args!("Copying {} to {target}", file.path.display()));
+            self.report.say_as(thread, sink::announcement(self.sink, &file.path, &file.target));
             let out = sink::create_or_replace(self.sink, &file.target);
             let out = out.with_context(|| format!("create {target} in the backup"))?;
             let len = self

@@ -309,10 +309,7 @@ impl PageCopy<'_> {
             .create(&source.target)
             .with_context(|| format!("create {} in the backup", source.target.display()))?;
         queue.note_written(source.target.clone());
-        self.report.say_as(
-            thread,
-            format_args!("Copying {} to {}", source.path.display(), source.target.display()),
-        );
+        self.report.say_as(thread, sink::announcement(self.sink, &source.path, &source.target));
         hooks::reach(format_args!("opened-file {}", source.target.display()));
         Ok(Some((Arc::new(OpenFile { source, file, out, context, first_page, len }), read)))
     }

@@ -101,8 +101,7 @@ impl<'a> FileCopy<'a> {
     ///
     /// Any failure to read or write.
     pub fn copy(&self, file: &OtherFile, writers: Writers, thread: usize) -> anyhow::Result<()> {
-        let target = file.target.display();
-        self.report.say_as(thread, format_args!("Copying {} to {target}", file.path.display()));
+        self.report.say_as(thread, sink::announcement(self.sink, &file.path, &file.target));
         self.copy_silently(file, writers)?;
         self.report.say_as(thread, "        ...done");
         Ok(())

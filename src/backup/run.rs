@@ -41,7 +41,7 @@ use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks::{self, dbug};
 use crate::metadata::{CorruptedPages, corrupted_pages};
-use crate::options::{BackupOptions, EngineBinlog, Output};
+use crate::options::{BackupOptions, EngineBinlog, Output, StreamFormat};
 use crate::report::Report;
 use crate::sink::Sink;
 
@@ -173,6 +173,8 @@ fn back_up(
             Ok((stage, copied))
         })?;
         hooks::reach("before-block-ddl");
+        // The server must not wait for whoever reads the backup.
+        sink.hold(true);
         Ok((stages.block_ddl(stage, &work.log, &mut session)?, copied))
     })?;
     hooks::reach("in-block-ddl");
@@ -196,6 +198,7 @@ fn back_up(
         work.check_unchanged(&mut session, &now, &engines)?;
     }
     let lock_time = stages.end(stage)?.ddl_blocked;
+    sink.hold(false);
     hooks::reach("after-end");
     locks.check()?;
 
@@ -239,9 +242,14 @@ impl Backup<'_> {
     }
 
     /// Whether a file that was copied can be copied again. The mbstream of 10.5 cannot read such a
-    /// stream; files that may change are then left until they do not.
+    /// stream, and an archive cannot take a file back; files that may change are then left until they
+    /// do not.
     fn can_replace(&self) -> bool {
-        self.options.output == Output::Directory || self.facts.version.series() >= (10, 6)
+        match self.options.output {
+            Output::Directory => true,
+            Output::Stream(StreamFormat::Xbstream) => self.facts.version.series() >= (10, 6),
+            Output::Stream(StreamFormat::Tar) => false,
+        }
     }
 
     /// Tells what the filter leaves out, and what it names that is not there.

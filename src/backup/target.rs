@@ -25,9 +25,9 @@ use crate::metadata::{
     self, BackupMyCnf, BackupType, Checkpoints, CorruptedPages, Info, MetadataNames, Plugins,
     corrupted_pages,
 };
-use crate::options::{BackupOptions, Output};
+use crate::options::{BackupOptions, Compress, Output, StreamFormat};
 use crate::report::Report;
-use crate::sink::{LocalDir, Sink, Stream};
+use crate::sink::{Archive, Compressed, LocalDir, Sink, Spool, Stream};
 use crate::stdio;
 
 /// What to do about a full disk.
@@ -38,7 +38,7 @@ pub const NO_SPACE: &str = "make space on the file system of --target-dir or cho
 pub fn no_space(options: &BackupOptions) -> &'static str {
     match options.output {
         Output::Directory => NO_SPACE,
-        Output::Stream => {
+        Output::Stream(_) => {
             "make space on the file system of --tmpdir or choose another one (the redo log is kept \
              there until the end), and take the backup again"
         }
@@ -134,10 +134,9 @@ fn same_dir(one: &Path, other: &Path) -> bool {
 
 /// Where the backup goes, for messages.
 pub fn place(options: &BackupOptions) -> String {
-    if options.output == Output::Stream {
-        "to standard output".to_owned()
-    } else {
-        format!("in {}", options.target_dir.display())
+    match options.output {
+        Output::Stream(_) => "to standard output".to_owned(),
+        Output::Directory => format!("in {}", options.target_dir.display()),
     }
 }
 
@@ -152,13 +151,31 @@ pub fn open(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<Box<
         durable::create_dir_all(dir)
             .with_context(|| format!("create the directory {} of --extra-lsndir", dir.display()))?;
     }
-    if options.output == Output::Stream {
+    if let Output::Stream(format) = options.output {
         let output = stdio::output()
             .context("open standard output")
             .hint("redirect it to a file or to a pipe: --stream writes the backup there")?;
-        return Ok(Box::new(Stream::new(output, &options.tmpdir)));
+        let tmpdir = &options.tmpdir;
+        return Ok(match format {
+            StreamFormat::Xbstream => spooled(Stream::new(output), options, tmpdir),
+            StreamFormat::Tar => spooled(Archive::new(output, tmpdir), options, tmpdir),
+        });
     }
-    Ok(Box::new(open_dir(options, facts)?))
+    let dir = open_dir(options, facts)?;
+    Ok(match options.compress {
+        Some(_) => spooled(dir, options, &options.target_dir),
+        None => Box::new(dir),
+    })
+}
+
+/// A sink that makes its writers wait, with what is kept for it in `dir`.
+fn spooled(sink: impl Sink + 'static, options: &BackupOptions, dir: &Path) -> Box<dyn Sink> {
+    match options.compress {
+        Some(Compress { compression, threads }) => {
+            Box::new(Spool::new(Compressed::new(sink, compression, threads.get()), dir))
+        }
+        None => Box::new(Spool::new(sink, dir)),
+    }
 }
 
 fn open_dir(options: &BackupOptions, facts: &ServerFacts) -> anyhow::Result<LocalDir> {
@@ -265,10 +282,11 @@ impl Metadata<'_> {
             incremental: false,
             format: match self.options.output {
                 Output::Directory => "file",
-                Output::Stream if version.series() < (10, 6) => "xbstream",
-                Output::Stream => "mbstream",
+                Output::Stream(StreamFormat::Tar) => "tar",
+                Output::Stream(_) if version.series() < (10, 6) => "xbstream",
+                Output::Stream(_) => "mbstream",
             },
-            compressed: false,
+            compressed: self.options.compress.is_some(),
         };
         self.write_for_scripts(sink, names.info, &info.render())?;
         if !self.corrupted.is_empty() {
@@ -286,7 +304,7 @@ impl Metadata<'_> {
             recover_binlog_info: (version.series() >= (10, 6)).then_some(false),
         };
         self.write_for_scripts(sink, names.checkpoints, &checkpoints.render())?;
-        sink.sync().with_context(|| format!("sync the backup {place}"))
+        sink.complete().with_context(|| format!("sync the backup {place}"))
     }
 
     /// Writes a file to the backup, and to the directory of `--extra-lsndir`.

@@ -70,6 +70,7 @@ impl Parser<'_> {
             {
                 first.extra_file = Some(self.environment.absolute(path));
             } else if let Some(suffix) = lexer::strip(word, "--defaults-group-suffix=")
+                && !first.no_defaults
                 && first.group_suffix.is_none()
             {
                 first.group_suffix = Some(suffix.to_owned());

@@ -16,11 +16,12 @@ use super::table::{Mode, OPTIONS, Support};
 use super::usage_error::UsageError;
 use super::value::{self, Value};
 use super::{Action, Interface, Parser, help, secret};
+use crate::compression::Compression;
 use crate::filter::{FilterOptions, ListFile};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, Command, DecompressOptions, EngineBinlog, LongQueries, Output, PrepareOptions,
-    RestoreMode, RestoreOptions, VerifyOptions,
+    BackupOptions, Command, Compress, DecompressOptions, EngineBinlog, LongQueries, Output,
+    PrepareOptions, RestoreMode, RestoreOptions, StreamFormat, VerifyOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -30,7 +31,7 @@ impl Parser<'_> {
     /// Decides what is to be done, once everything is read.
     pub(super) fn decide(&mut self, tool_name: &str) -> Result<Action, UsageError> {
         match self.first_error.take() {
-            Some(error) if !error.is_unknown() => return Err(error),
+            Some(error) if error.rank() == 0 => return Err(error),
             error => {
                 // The reference comes to these before it looks for unknown options.
                 if self.settings.flag("version") {
@@ -90,7 +91,8 @@ impl Parser<'_> {
 
     fn check_values(&self) -> Result<(), UsageError> {
         self.protocol()?;
-        self.check_name("stream", &["mbstream", "xbstream"])?;
+        self.check_name("stream", &["mbstream", "xbstream", "tar"])?;
+        self.check_name("compress", &["quicklz", "zstd", "lz4"])?;
         if self.settings.text("datadir").is_some_and(|datadir| datadir == "./") {
             let text = "mariabackup: Error: Please set parameter 'datadir'";
             return Err(UsageError::Message(text.to_owned()));
@@ -98,9 +100,19 @@ impl Parser<'_> {
         Ok(())
     }
 
+    /// The text of `option`, also an empty one, and that of one that is taken back: there, it has
+    /// the value 0.
+    fn given_text(&self, option: &str) -> Option<std::ffi::OsString> {
+        self.settings.origin(option)?;
+        match self.settings.value(option) {
+            Value::Text(text) => Some(text),
+            _ => Some("0".into()),
+        }
+    }
+
     /// The text of `option` must be one of `names`, in any case.
     fn check_name(&self, option: &str, names: &[&str]) -> Result<(), UsageError> {
-        let Some(text) = self.settings.text(option) else { return Ok(()) };
+        let Some(text) = self.given_text(option) else { return Ok(()) };
         if names.iter().any(|name| text.eq_ignore_ascii_case(name)) {
             return Ok(());
         }
@@ -210,10 +222,14 @@ impl Parser<'_> {
                 .collect::<Vec<_>>()
                 .join(" "),
             output: match self.settings.text("stream") {
-                Some(_) => Output::Stream,
+                Some(format) if format.eq_ignore_ascii_case("tar") => {
+                    Output::Stream(StreamFormat::Tar)
+                }
+                Some(_) => Output::Stream(StreamFormat::Xbstream),
                 None => Output::Directory,
             },
             target_dir: self.target_dir()?,
+            compress: self.compress(),
             makes_parents: self.interface == Interface::Innobackupex,
             extra_lsndir: self.path("extra-lsndir"),
             connection: self.connection()?,
@@ -255,6 +271,23 @@ impl Parser<'_> {
             tables_file: file("tables-file"),
             tables_exclude: list("tables-exclude"),
         }
+    }
+
+    fn compress(&self) -> Option<Compress> {
+        let name = self.given_text("compress")?;
+        let number = |option| self.settings.number(option).unwrap_or_default();
+        let compression = match name.to_string_lossy().to_ascii_lowercase().as_str() {
+            "zstd" => Compression::Zstd(i32::try_from(number("compress-level")).unwrap_or(1)),
+            "lz4" => Compression::Lz4,
+            _ => {
+                let len = usize::try_from(number("compress-chunk-size")).unwrap_or(usize::MAX);
+                Compression::QuickLz(len.min(qpress::BLOCK_LEN_MAX))
+            }
+        };
+        let given = self.settings.origin("compress-threads").map(|_| number("compress-threads"));
+        let threads = given.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
+        let threads = threads.or_else(|| thread::available_parallelism().ok());
+        Some(Compress { compression, threads: threads.unwrap_or(NonZeroUsize::MIN) })
     }
 
     fn engine_binlog(&self) -> EngineBinlog {
@@ -444,16 +477,18 @@ impl Parser<'_> {
     }
 
     fn protocol(&self) -> Result<Option<Protocol>, UsageError> {
-        let Some(text) = self.settings.text("protocol") else { return Ok(None) };
+        let Some(text) = self.given_text("protocol") else { return Ok(None) };
         let text = text.to_string_lossy();
         let upper = text.to_uppercase();
-        // The reference takes beginnings and the numbers of the alternatives too.
-        if "TCP".starts_with(&upper) || upper == "1" {
+        // The reference takes beginnings too.
+        if text.is_empty() {
+            Err(UsageError::Protocol("No option given", String::new()))
+        } else if "TCP".starts_with(&upper) {
             Ok(Some(Protocol::Tcp))
-        } else if "SOCKET".starts_with(&upper) || upper == "2" {
+        } else if "SOCKET".starts_with(&upper) {
             Ok(Some(Protocol::Socket))
         } else {
-            Err(UsageError::Protocol(text.into_owned()))
+            Err(UsageError::Protocol("Unknown option", format!(": {text}")))
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Spec {
     pub modes: Modes,
     /// Option whose value this one sets.
     pub alias_of: Option<&'static str>,
+    /// The text that it has without a value.
+    pub bare: &'static str,
     /// Whether its value must not be shown.
     pub is_secret: bool,
     /// Sentence for `--help` and the manual page.
@@ -185,6 +187,7 @@ impl Spec {
             support: Support::Full,
             modes,
             alias_of: None,
+            bare: "",
             is_secret: false,
             help,
         }
@@ -232,6 +235,11 @@ impl Spec {
 
     const fn optional(mut self) -> Self {
         self.argument = Argument::Optional;
+        self
+    }
+
+    const fn bare(mut self, text: &'static str) -> Self {
+        self.bare = text;
         self
     }
 
@@ -371,7 +379,7 @@ pub static OPTIONS: &[Spec] = &[
     flag("apply-log", ALL, "The same as --prepare.").alias_of("prepare"),
     flag("copy-back", ALL, "Copy a prepared backup to where the server looks for its data."),
     flag("move-back", ALL, "As --copy-back, but move the files: the backup is used up."),
-    flag("decompress", DECOMPRESS, "Unpack the .qp files of a backup taken with --compress."),
+    flag("decompress", DECOMPRESS, "Unpack the files of a backup taken with --compress."),
     text_or(
         "target-dir",
         "./xtrabackup_backupfiles/",
@@ -474,9 +482,23 @@ pub static OPTIONS: &[Spec] = &[
     ),
     text("databases-file", BACKUP, "Only the databases or tables in this file, each on its line."),
     text("databases-exclude", BACKUP, "Not these databases or tables; a space is between two."),
-    text("stream", BACKUP, "Write the backup to standard output: mbstream or xbstream."),
-    text("compress", BACKUP, "Compress each file.").optional().not_yet(),
-    count("compress-threads", (1, U32_MAX), 1, BACKUP, "Threads for --compress.").no_effect(),
+    text("stream", BACKUP, "Write the backup to standard output: mbstream or xbstream, or tar."),
+    text(
+        "compress",
+        BACKUP,
+        "Compress each file: quicklz (.qp, as without a value), zstd (.zst) or lz4 (.lz4).",
+    )
+    .optional()
+    .bare("quicklz"),
+    count(
+        "compress-threads",
+        (1, U32_MAX),
+        1,
+        BACKUP,
+        "Threads for --compress, which share the pieces of all files; as many as there are \
+         processors, unless this tells another number.",
+    ),
+    signed("compress-level", (1, 19), 1, BACKUP, "Level of --compress=zstd: 1 is fastest."),
     number(
         "compress-chunk-size",
         false,
@@ -484,10 +506,9 @@ pub static OPTIONS: &[Spec] = &[
         1,
         Some(65536),
         BACKUP,
-        "Bytes per compressed piece.",
-    )
-    .no_effect(),
-    flag("remove-original", DECOMPRESS, "Delete each .qp file once all are unpacked."),
+        "Bytes of a block of --compress=quicklz.",
+    ),
+    flag("remove-original", DECOMPRESS, "Delete compressed files once all are unpacked."),
     flag("galera-info", BACKUP, "Record the state of the Galera node.").not_yet(),
     flag("slave-info", BACKUP, "Record the position of the replica in its primary's log.")
         .not_yet(),

@@ -10,6 +10,7 @@ use mdl::stage::{LockKind, LockOptions};
 use proptest::prelude::*;
 
 use super::*;
+use crate::compression::Compression;
 use crate::keys_source::KeyOptions;
 use crate::options::{BackupOptions, LongQueries, PrepareOptions, RestoreMode, RestoreOptions};
 
@@ -136,7 +137,19 @@ fn misspelt_options_have_their_message_and_exit_code() {
             "[00] NOW mariabackup: Error: unknown argument: '--user=x'",
         ),
         (&["--history", "foo"], 1, "[00] NOW mariabackup: Error: unknown argument: 'foo'"),
-        (&["--stream=tar", "--backup"], 1, "[00] NOW Invalid --stream argument: tar"),
+        (&["--skip-stream", "--backup"], 1, "[00] NOW Invalid --stream argument: 0"),
+        (&["--backup", "--compress=x"], 1, "[00] NOW Invalid --compress argument: x"),
+        (&["--backup", "--compress="], 1, "[00] NOW Invalid --compress argument: "),
+        (
+            &["--autoset-user"],
+            13,
+            "prog: automatic setup request is unsupported by option '--user'",
+        ),
+        (
+            &["--protocol="],
+            1,
+            "No option given to protocol\nAlternatives are: 'TCP','SOCKET','PIPE'",
+        ),
         (
             &["--protocol=foo"],
             1,
@@ -202,7 +215,7 @@ fn misplaced_and_contradicting_options_have_theirs() {
             1,
             "[00] NOW InnoDB: innodb_log_write_ahead_size=600 is not a power of two",
         ),
-        (&["--backup", "--stream=tar"], 1, "[00] NOW Invalid --stream argument: tar"),
+        (&["--backup", "--stream=zip"], 1, "[00] NOW Invalid --stream argument: zip"),
         (&["--mariadbd"], 1, "[00] NOW option '--mariadbd' is not supported yet by this version"),
         (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),
     ]);
@@ -362,7 +375,6 @@ fn obsolete_options_warn_and_the_rest_without_effect_is_silent() {
         "--innodb-flush-method=FSYNC",
         "--log-copy-interval=1",
         "--core-file",
-        "--skip-stream",
         "--skip-galera-info",
         "--binlog-info=auto",
     ];
@@ -851,7 +863,7 @@ fn innobackupex_has_complaints_of_its_own() {
     for (words, code, lines) in [
         (&[][..], 1, "261122 00:51:02 innobackupex: Missing argument"),
         (&["a", "b"], 1, "261122 00:51:02 innobackupex: Error: extra argument found b"),
-        (&["--stream=tar", "d"], 1, "261122 00:51:02 innobackupex: Invalid --stream argument: tar"),
+        (&["--stream=zip", "d"], 1, "261122 00:51:02 innobackupex: Invalid --stream argument: zip"),
         (
             &["--incremental-lsn=5", "d"],
             1,
@@ -921,4 +933,22 @@ fn param_are_the_options_of_a_restore_in_their_order() {
          innodb_checksum_algorithm=crc32\n"
     );
     assert_eq!(refused(&["--print-param", "--prepare", "--copy-back"]).0, 1);
+}
+
+#[test]
+fn compression_has_a_format_threads_and_a_level() {
+    let compress =
+        |words: &[&str]| backup(words).compress.map(|c| (c.compression, c.threads.get()));
+    assert_eq!(compress(&[]), None);
+    let quicklz = Compression::QuickLz(65536);
+    for word in ["--compress", "--compress=QuickLZ"] {
+        assert_eq!(compress(&[word, "--compress-threads=3"]), Some((quicklz, 3)), "{word}");
+    }
+    assert!(compress(&["--compress"]).is_some_and(|(_, threads)| threads > 0));
+    let (small, _) = compress(&["--compress", "--compress-chunk-size=4k"]).unwrap();
+    assert_eq!(small, Compression::QuickLz(4096));
+    assert_eq!(compress(&["--compress=zstd"]).unwrap().0, Compression::Zstd(1));
+    let level = ["--compress=zstd", "--compress-level=9"];
+    assert_eq!(compress(&level).unwrap().0, Compression::Zstd(9));
+    assert_eq!(compress(&["--compress=lz4"]).unwrap().0, Compression::Lz4);
 }

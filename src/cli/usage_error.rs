@@ -75,8 +75,8 @@ pub enum UsageError {
     )]
     NoPassword(String),
     /// A bad value of `--protocol`.
-    #[error("Unknown option to protocol: {0}\nAlternatives are: 'TCP','SOCKET','PIPE'")]
-    Protocol(String),
+    #[error("{0} to protocol{1}\nAlternatives are: 'TCP','SOCKET','PIPE'")]
+    Protocol(&'static str, String),
 }
 
 impl UsageError {
@@ -93,9 +93,13 @@ impl UsageError {
         }
     }
 
-    /// Whether this is about an option that is not in the table.
-    pub(super) fn is_unknown(&self) -> bool {
-        matches!(self, Self::UnknownOption(_) | Self::UnknownVariable(_))
+    /// The lowest is told, of several; `--help` and `--version` are served but for rank 0.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::UnknownOption(_) | Self::UnknownVariable(_) => 1,
+            Self::UnknownArgument(_) => 2,
+            _ => 0,
+        }
     }
 
     /// The lines for standard error. `program`: name the program was called by; `now`: time in
@@ -133,7 +137,7 @@ impl UsageError {
             Self::OptionFile(why) => {
                 format!("{why}\nFatal error in defaults handling. Program aborted")
             }
-            Self::NoMode(_) | Self::Protocol(_) => self.to_string(),
+            Self::NoMode(_) | Self::Protocol(..) => self.to_string(),
         }
     }
 }

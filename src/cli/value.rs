@@ -67,12 +67,16 @@ pub fn read(
             Ok(value.map(Value::Flag))
         }
         Kind::Text(_) => Ok(Some(match given {
-            Given::Nothing | Given::Enabled => Value::Text(OsString::new()),
+            Given::Nothing => Value::Text(spec.bare.into()),
+            Given::Enabled => Value::Text("1".into()),
             Given::Disabled => Value::Unset,
             Given::Text(text) => Value::Text(text.to_owned()),
         })),
         Kind::Number(number) => number_value(spec, number, digit, warnings).map(Some),
         Kind::Fraction => {
+            if digit.is_empty() {
+                return Ok(None);
+            }
             let valid = digit.to_str().is_some_and(|text| text.trim().parse::<f64>().is_ok());
             let name = spec.display_name();
             let why = || format!("Invalid decimal value for option '{name}'");
@@ -82,6 +86,7 @@ pub fn read(
                 Err(bad(spec, digit, Some(why())))
             }
         }
+        Kind::Choice(..) if digit.is_empty() => Ok(None),
         Kind::Choice(names, _) => choice(names, digit)
             .map(|name| Some(Value::Choice(name)))
             .ok_or_else(|| bad(spec, digit, None)),
@@ -313,7 +318,8 @@ mod tests {
     fn choices_go_by_name_or_index() {
         assert_eq!(read_text("binlog-info", "ON").0, Ok(Some(Value::Choice("on"))));
         assert_eq!(read_text("binlog-info", "1").0, Ok(Some(Value::Choice("lockless"))));
-        for text in ["foo", "4", "-1", ""] {
+        assert_eq!(read_text("binlog-info", "").0, Ok(None));
+        for text in ["foo", "4", "-1"] {
             let error = read_text("binlog-info", text).0.unwrap_err();
             assert_eq!(error.exit_code(), 13, "{text}");
         }

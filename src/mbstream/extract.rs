@@ -1,7 +1,7 @@
 //! A stream to files: one thread reads and checks, others write.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,8 +14,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use innodb::space::SpaceHeader;
 use xbstream::{Body, Chunk, Reader};
 
+use crate::metadata::backup_cnf::BACKUP_CNF;
 use crate::report::Report;
 use crate::sink::{self, LocalDir, Sink as _, SinkFile};
+use crate::tar;
+use crate::tar::reader::{Entry, Kind};
 
 /// Bytes that are read and written at a time.
 const PIECE: usize = 1 << 20;
@@ -37,6 +40,12 @@ pub fn extract(
 ) -> anyhow::Result<()> {
     ensure!(dir.is_dir(), "Can't change dir to '{}': it is no directory", dir.display());
     let target = LocalDir::create(dir).with_context(|| format!("open {}", dir.display()))?;
+    let (start, input) = peek(input).context("read the stream")?;
+    let input = start.as_slice().chain(input);
+    if start.first_chunk().is_some_and(tar::is_header) {
+        extract_tar(input, &target, report)?;
+        return target.sync().with_context(|| format!("sync {}", dir.display()));
+    }
     let (pieces, queue) = bounded::<Piece>(threads.get() * QUEUED);
     let (spare, buffers) = bounded::<Vec<u8>>(threads.get() * QUEUED);
     let failure = Failure::default();
@@ -50,13 +59,50 @@ pub fn extract(
         drop(queue);
         let files = Files { target: &target, open: HashMap::new(), pieces, buffers, report };
         let mut reader = Reader::new(input);
-        let read = files.read(&mut reader, failure).and_then(|()| check_is_whole(&reader));
+        let read = files.read(&mut reader, failure).and_then(|()| check_is_whole(reader.ended()));
         if let Err(error) = read {
             failure.note(error);
         }
     });
     failure.into_result()?;
     target.sync().with_context(|| format!("sync {}", dir.display()))
+}
+
+/// The start of `input`, as much as tells its format.
+fn peek<R: Read>(mut input: R) -> io::Result<(Vec<u8>, R)> {
+    let mut start = Vec::new();
+    input.by_ref().take(tar::BLOCK as u64).read_to_end(&mut start)?;
+    Ok((start, input))
+}
+
+/// Extracts an archive, which `BACKUP SERVER` or `--stream=tar` wrote.
+fn extract_tar(input: impl Read, target: &LocalDir, report: &Report) -> anyhow::Result<()> {
+    let mut reader = tar::reader::Reader::new(input);
+    let mut files = HashSet::new();
+    let mut buffer = vec![0; PIECE];
+    while let Some(Entry { path, kind }) = reader.next_entry()? {
+        report.detail(path.display());
+        let Kind::File(len) = kind else {
+            target.create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+            continue;
+        };
+        ensure!(files.insert(path.clone()), "{} comes twice", path.display());
+        let write = || format!("write {}", path.display());
+        let out = target.create(&path).with_context(|| {
+            format!("Can't create/write to file '{}': failed to create file", path.display())
+        })?;
+        while let Some((at, read)) = reader.read_piece(&mut buffer)? {
+            let bytes = buffer.get(..read).unwrap_or_default();
+            sink::write_nonzero(&*out, at, bytes, sink::hole_size(None)).with_context(write)?;
+        }
+        out.finish(len).with_context(write)?;
+    }
+    // BACKUP SERVER writes no end, but this file last of all.
+    ensure!(
+        reader.has_end() || files.contains(Path::new(BACKUP_CNF)),
+        "the archive ends without the zeros that end one, and without {BACKUP_CNF}: it is cut"
+    );
+    check_is_whole(&files)
 }
 
 /// The first failure of any thread.
@@ -236,9 +282,9 @@ impl Files<'_> {
 
 /// A stream that was cut between two files looks whole. That of a backup ends with the files that
 /// tell about it.
-fn check_is_whole<R: Read>(reader: &Reader<R>) -> anyhow::Result<()> {
-    let has = |name: &str| reader.ended().iter().any(|path| is(path, name));
-    let is_backup = has("ib_logfile0") || has("aria_log_control");
+fn check_is_whole(files: &HashSet<PathBuf>) -> anyhow::Result<()> {
+    let has = |name: &str| files.iter().any(|path| is(path, name));
+    let is_backup = (has("ib_logfile0") || has("aria_log_control")) && !has(BACKUP_CNF);
     for name in ["info", "checkpoints"] {
         let (old, new) = (format!("xtrabackup_{name}"), format!("mariadb_backup_{name}"));
         ensure!(

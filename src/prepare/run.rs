@@ -33,6 +33,7 @@ use super::scan::Scanned;
 use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
 use super::{archive, corrupted, incremental, keys, links, log};
+use crate::compression;
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
 use crate::keys_source;
@@ -64,7 +65,9 @@ pub(super) fn run_on(
     storage: &dyn Storage,
 ) -> anyhow::Result<()> {
     let dir = options.target_dir.as_path();
+    compression::refuse(dir)?;
     if let Some(incremental_dir) = &options.incremental_dir {
+        compression::refuse(incremental_dir)?;
         return incremental::run_on(options, incremental_dir, report, storage);
     }
     incremental::state::refuse(dir)?;

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use innodb::datadir::{DataFilePath, is_undo_file_name, read_isl};
 
+use crate::compression;
 use crate::durable::name_ends_with;
 use crate::metadata::backup_cnf::{BACKUP_CNF, BACKUP_PREPARE_CNF};
 use crate::metadata::{BACKUP_MY_CNF, BackupMyCnf, MetadataNames};
@@ -200,7 +201,7 @@ impl<'a> Planner<'a> {
     /// Whether file `name` is for the backup alone.
     fn stays(&self, name: &Path) -> anyhow::Result<bool> {
         let text = name.as_os_str();
-        if name_ends_with(text, ".qp") {
+        if compression::is_compressed(text) {
             let unpacked = self.options.target_dir.join(name).with_extension("");
             ensure!(
                 unpacked.exists(),

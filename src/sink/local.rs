@@ -147,6 +147,10 @@ impl Sink for LocalDir {
         fs::remove_file(self.root.join(path))
     }
 
+    fn has(&self, path: &Path) -> bool {
+        self.written().contains(path)
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         match make_dir(&self.root.join(path)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

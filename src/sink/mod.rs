@@ -5,14 +5,21 @@
 //! say so in [`Sink::takes_any_offset`], and the copy engine gives each file to one thread.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+mod archive;
+mod compressed;
 mod holes;
 mod local;
+mod sequence;
+mod spool;
 mod stream;
 
-pub use holes::{hole_size, write_nonzero};
+pub use archive::Archive;
+pub use compressed::Compressed;
+pub use holes::{HoleWriter, hole_size, write_nonzero};
 pub use local::LocalDir;
+pub use spool::Spool;
 pub use stream::Stream;
 
 /// A destination of a whole backup. Paths are relative, without `..`.
@@ -25,12 +32,15 @@ pub trait Sink: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
 
     /// As [`create`](Self::create), for a file whose writer must not wait for the destination. It
-    /// may be written anywhere, and again after it was finished, until [`sync`](Self::sync).
+    /// may be written anywhere, and again after it was finished, until [`sync`](Self::sync). Sinks
+    /// that cannot do so are behind a [`Spool`].
     ///
     /// # Errors
     ///
     /// As [`create`](Self::create).
-    fn create_urgent(&self, path: &Path) -> io::Result<Box<dyn SinkFile>>;
+    fn create_urgent(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
+        self.create(path)
+    }
 
     /// Creates a file in the place of one that this backup wrote before.
     ///
@@ -53,6 +63,9 @@ pub trait Sink: Send + Sync {
     /// `NotFound` when this backup has not written that file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Whether this backup has written a file of that name, and not removed it.
+    fn has(&self, path: &Path) -> bool;
+
     /// Creates a folder, unless it is there.
     ///
     /// # Errors
@@ -70,6 +83,20 @@ pub trait Sink: Send + Sync {
     /// Whether a file's bytes may come in any order, from several threads.
     fn takes_any_offset(&self) -> bool;
 
+    /// What happens to a file that is copied here, for messages.
+    fn verb(&self) -> &'static str {
+        "Copying"
+    }
+
+    /// The name by which the backup has the file `path`.
+    fn stored_as(&self, path: &Path) -> PathBuf {
+        path.to_path_buf()
+    }
+
+    /// While it holds, no call waits for whoever reads the destination: the server waits for the
+    /// caller.
+    fn hold(&self, _holds: bool) {}
+
     /// May be called from time to time: brings to stable storage what would make one sync at the
     /// end hold up others.
     ///
@@ -84,6 +111,21 @@ pub trait Sink: Send + Sync {
     ///
     /// Any failure means that the backup is not durable and must not be called complete.
     fn sync(&self) -> io::Result<()>;
+
+    /// As [`sync`](Self::sync), when nothing more will come.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync`](Self::sync).
+    fn complete(&self) -> io::Result<()> {
+        self.sync()
+    }
+}
+
+/// What to say when the file `source` is copied to `target` of the backup.
+pub fn announcement(sink: &dyn Sink, source: &Path, target: &Path) -> String {
+    let stored = sink.stored_as(target);
+    format!("{} {} to {}", sink.verb(), source.display(), stored.display())
 }
 
 /// Creates a file, in the place of one that this backup wrote before if there is one.

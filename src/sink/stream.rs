@@ -1,19 +1,16 @@
-//! A backup as a stream in xbstream format.
-//!
-//! Files go to the output in pieces, those of several files in turn. What must not wait for the
-//! output, or is written more than once, is kept in temporary files until [`Sink::sync`].
+//! A backup as a stream in xbstream format: files go to the output in pieces, those of several files
+//! in turn. What must not wait for the output goes through a [`Spool`](super::Spool).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xbstream::Writer;
 
+use super::sequence::Sequence;
 use super::{Sink, SinkFile};
-use crate::durable;
 
 /// Bytes of a file that are sent together.
 const CHUNK: usize = 1 << 20;
@@ -21,69 +18,39 @@ const CHUNK: usize = 1 << 20;
 /// A stream that a backup is written to.
 pub struct Stream {
     output: Arc<Mutex<Writer<File>>>,
-    /// Where files are kept that cannot be sent yet.
-    tmpdir: PathBuf,
-    files: Mutex<BTreeMap<PathBuf, Place>>,
-}
-
-/// Where a file is.
-enum Place {
-    /// In the stream.
-    Sent,
-    /// In a temporary file.
-    Kept(Arc<Kept>),
+    files: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Stream {
-    /// Writes to `output`; keeps in the folder `tmpdir` what cannot be sent yet.
-    pub fn new(output: File, tmpdir: &Path) -> Self {
-        let output = Arc::new(Mutex::new(Writer::new(output)));
-        Self { output, tmpdir: tmpdir.to_path_buf(), files: Mutex::default() }
+    /// Writes to `output`.
+    pub fn new(output: File) -> Self {
+        Self { output: Arc::new(Mutex::new(Writer::new(output))), files: Mutex::default() }
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Place>> {
+    fn files(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a new file.
-    fn begin(&self, path: &Path, place: Place) -> io::Result<()> {
-        let mut files = self.files();
-        if files.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        files.insert(path.to_path_buf(), place);
-        Ok(())
-    }
-
-    fn file(&self, path: &Path, rewrite: bool) -> StreamFile {
-        let output = Arc::clone(&self.output);
-        StreamFile { path: path.to_path_buf(), rewrite, output, state: Mutex::default() }
+    fn file(&self, path: &Path, rewrite: bool) -> Box<dyn SinkFile> {
+        Box::new(StreamFile {
+            path: path.to_path_buf(),
+            rewrite,
+            output: Arc::clone(&self.output),
+            bytes: Mutex::new(Sequence::new(CHUNK)),
+        })
     }
 }
 
 impl Sink for Stream {
     fn create(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
-        self.begin(path, Place::Sent)?;
-        Ok(Box::new(self.file(path, false)))
-    }
-
-    fn create_urgent(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
-        let file = durable::unnamed_file(&self.tmpdir)?;
-        let kept = Arc::new(Kept { file, len: Mutex::default() });
-        self.begin(path, Place::Kept(Arc::clone(&kept)))?;
-        Ok(Box::new(kept))
+        if !self.files().insert(path.to_path_buf()) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(self.file(path, false))
     }
 
     fn replace(&self, path: &Path) -> io::Result<Box<dyn SinkFile>> {
-        let before = self.files().insert(path.to_path_buf(), Place::Sent);
-        match before {
-            Some(Place::Sent) => Ok(Box::new(self.file(path, true))),
-            Some(Place::Kept(_)) => Ok(Box::new(self.file(path, false))),
-            None => {
-                self.files().remove(path);
-                Err(io::ErrorKind::NotFound.into())
-            }
-        }
+        if self.has(path) { Ok(self.file(path, true)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn link(&self, _: &Path, _: &Path) -> io::Result<bool> {
@@ -91,12 +58,14 @@ impl Sink for Stream {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let before = self.files().remove(path);
-        match before {
-            Some(Place::Sent) => lock(&self.output).remove(path),
-            Some(Place::Kept(_)) => Ok(()),
-            None => Err(io::ErrorKind::NotFound.into()),
+        if !self.files().remove(path) {
+            return Err(io::ErrorKind::NotFound.into());
         }
+        lock(&self.output).remove(path)
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        self.files().contains(path)
     }
 
     /// There are no folders in a stream, only files in them.
@@ -112,23 +81,16 @@ impl Sink for Stream {
         false
     }
 
+    fn verb(&self) -> &'static str {
+        "Streaming"
+    }
+
     fn sync_some(&self) -> io::Result<()> {
         Ok(())
     }
 
-    /// Sends what was kept. Whether it arrives is up to whoever reads a pipe.
+    /// Whether it arrives is up to whoever reads a pipe.
     fn sync(&self) -> io::Result<()> {
-        let kept: Vec<_> = self
-            .files()
-            .iter_mut()
-            .filter_map(|(path, place)| match std::mem::replace(place, Place::Sent) {
-                Place::Kept(kept) => Some((path.clone(), kept)),
-                Place::Sent => None,
-            })
-            .collect();
-        for (path, kept) in kept {
-            kept.send(&self.file(&path, false))?;
-        }
         lock(&self.output).sync()
     }
 }
@@ -156,130 +118,44 @@ struct StreamFile {
     path: PathBuf,
     rewrite: bool,
     output: Arc<Mutex<Writer<File>>>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Bytes that were sent.
-    sent: u64,
-    /// Those that follow.
-    buffer: Vec<u8>,
+    bytes: Mutex<Sequence>,
 }
 
 impl StreamFile {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bytes(&self) -> MutexGuard<'_, Sequence> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, sent: &mut u64, bytes: &[u8]) -> io::Result<()> {
-        lock(&self.output).payload(&self.path, *sent, bytes, self.rewrite)?;
-        *sent += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn append(&self, state: &mut State, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            if state.buffer.is_empty() && bytes.len() >= CHUNK {
-                let (whole, rest) = bytes.split_at(bytes.len() / CHUNK * CHUNK);
-                whole.chunks(CHUNK).try_for_each(|chunk| self.send(&mut state.sent, chunk))?;
-                bytes = rest;
-                continue;
-            }
-            let (some, rest) = bytes.split_at(bytes.len().min(CHUNK - state.buffer.len()));
-            state.buffer.extend_from_slice(some);
-            bytes = rest;
-            if state.buffer.len() == CHUNK {
-                self.send(&mut state.sent, &state.buffer)?;
-                state.buffer.clear();
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds zeros up to byte `end`; the stream knows no holes.
-    fn fill(&self, state: &mut State, end: u64) -> io::Result<()> {
-        let zeros = [0; 16 << 10];
-        loop {
-            let at = state.sent + state.buffer.len() as u64;
-            let Some(missing) = end.checked_sub(at) else {
-                let text = format!("{}: byte {end} comes after byte {at}", self.path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-            };
-            let len = usize::try_from(missing).unwrap_or(usize::MAX).min(zeros.len());
-            let Some(zeros) = zeros.get(..len).filter(|zeros| !zeros.is_empty()) else {
-                return Ok(());
-            };
-            self.append(state, zeros)?;
-        }
+    fn send(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        lock(&self.output).payload(&self.path, at, bytes, self.rewrite)
     }
 }
 
 impl SinkFile for StreamFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        self.fill(&mut state, offset)?;
-        self.append(&mut state, bytes)
+        self.bytes().write_at(offset, bytes, &mut |at, piece| self.send(at, piece))
     }
 
     fn finish(&self, len: u64) -> io::Result<()> {
-        let mut state = self.state();
-        self.fill(&mut state, len)?;
-        let State { sent, buffer } = &mut *state;
-        self.send(sent, buffer)?;
-        buffer.clear();
+        self.bytes().end(len, &mut |at, piece| self.send(at, piece))?;
         lock(&self.output).end(&self.path, self.rewrite)
-    }
-}
-
-/// A file that is kept until the end of the backup.
-struct Kept {
-    file: File,
-    /// Bytes, once it was finished.
-    len: Mutex<Option<u64>>,
-}
-
-impl Kept {
-    fn send(&self, out: &dyn SinkFile) -> io::Result<()> {
-        let len = self.len.lock().unwrap_or_else(PoisonError::into_inner);
-        let len = len.ok_or_else(|| io::Error::other("a file was not finished"))?;
-        let mut buffer = vec![0; CHUNK];
-        let mut at = 0;
-        while at < len {
-            let part = usize::try_from(len - at).unwrap_or(CHUNK).min(CHUNK);
-            let bytes = buffer.get_mut(..part).unwrap_or_default();
-            self.file.read_exact_at(bytes, at)?;
-            out.write_at(at, bytes)?;
-            at += part as u64;
-        }
-        out.finish(len)
-    }
-}
-
-impl SinkFile for Arc<Kept> {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-
-    fn finish(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)?;
-        *self.len.lock().unwrap_or_else(PoisonError::into_inner) = Some(len);
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::io::{Seek as _, SeekFrom};
 
     use xbstream::{Body, Reader};
 
+    use super::super::Spool;
     use super::*;
 
-    fn stream() -> (File, Stream) {
+    fn stream() -> (File, Spool<Stream>) {
         let file = tempfile::tempfile().unwrap();
-        let stream = Stream::new(file.try_clone().unwrap(), &std::env::temp_dir());
-        (file, stream)
+        let stream = Stream::new(file.try_clone().unwrap());
+        (file, Spool::new(stream, &std::env::temp_dir()))
     }
 
     /// Files of the stream, and the order of their ends.
@@ -314,7 +190,7 @@ mod tests {
         (files, ended)
     }
 
-    fn put(sink: &Stream, path: &str, bytes: &[u8]) {
+    fn put(sink: &Spool<Stream>, path: &str, bytes: &[u8]) {
         let file = sink.create(Path::new(path)).unwrap();
         file.write_at(0, bytes).unwrap();
         file.finish(bytes.len() as u64).unwrap();

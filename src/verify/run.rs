@@ -14,6 +14,7 @@ use super::pages::{Checked, PageChecker};
 use super::redo_log::{self, RedoLog};
 use super::tablespaces::{DataFile, Lister, Tablespaces};
 use super::{aria, directory, files};
+use crate::compression;
 use crate::keys_source;
 use crate::metadata::CorruptedPages;
 use crate::options::VerifyOptions;
@@ -25,6 +26,7 @@ use crate::report::Report;
 ///
 /// [`super::Damaged`] if anything is; any other error means that it could not be checked.
 pub fn run(options: &VerifyOptions, report: &Report) -> anyhow::Result<()> {
+    compression::refuse(&options.dir)?;
     let findings = Findings::default();
     let directory = Directory::open(options, &findings)?;
     report.say(format_args!("{} is {}.", directory.dir.display(), kind_in_words(directory.kind)));

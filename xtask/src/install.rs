@@ -18,6 +18,8 @@ pub enum Need {
     Fuzz,
     /// The server and mariadb-backup of [`OWN_RELEASE`].
     Server,
+    /// Programs at the other end of streams, and those that unpack compressed files.
+    Programs,
     /// The servers of [`OTHER_RELEASES`].
     OtherServers,
     /// The load generator of the benchmarks.
@@ -73,6 +75,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Fuzz => packages.push("g++"),
+            Need::Programs => packages.extend(["zstd", "lz4", "pigz", "socat"]),
             Need::Server if system.codename == OWN_RELEASE => {
                 packages.extend(server_packages(OWN_RELEASE));
             }

@@ -24,7 +24,7 @@ usage: cargo xtask COMMAND
   demo             back up a busy server, restore it, prove that nothing is missing
   test [FILTER]    unit tests, then tests on real servers against the real mariadb-backup
   bench [VARIANT]  ours and mariadb-backup in turn: all, backup, single, encrypted, prepare,
-                   verification, stream, stall, tables, engines
+                   verification, stream, zstd, stall, tables, engines
   chaos OPTIONS    backups under random DDL on tables of every kind, each restored and compared:
                    --seeds A..B --server 10.5|10.11|11.8 [--tool ours|reference]
                    [--log-size 16M|96M] [--keep DIR]; a seed that fails keeps its files and tells how
@@ -70,7 +70,9 @@ fn dispatch(arguments: &[&str]) -> anyhow::Result<()> {
         ("mtr", [_, ..]) => mtr::mtr(rest),
         ("dist", []) => dist::dist(),
         ("licenses", []) => licenses::check(),
-        ("install", []) => install::install(&[Need::Build, Need::Server, Need::OtherServers]),
+        ("install", []) => {
+            install::install(&[Need::Build, Need::Server, Need::OtherServers, Need::Programs])
+        }
         ("help" | "--help" | "-h", []) => {
             print!("{USAGE}");
             Ok(())
@@ -87,7 +89,7 @@ fn demo() -> anyhow::Result<()> {
 }
 
 fn test(filter: &[&str]) -> anyhow::Result<()> {
-    install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
+    install::install(&[Need::Build, Need::Server, Need::OtherServers, Need::Programs])?;
     run(cargo().args(["test", "--workspace", "--exclude=compat-tests"]).args(filter))?;
     let program = target_dir().join("debug/mariabackup");
     let program_with_hooks = target_dir().join("debug/mariabackup-hooks");
@@ -102,14 +104,14 @@ fn test(filter: &[&str]) -> anyhow::Result<()> {
 }
 
 fn chaos(options: &[&str]) -> anyhow::Result<()> {
-    install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
+    install::install(&[Need::Build, Need::Server, Need::OtherServers, Need::Programs])?;
     run(cargo().args(["build", "--release", "--package=mariabackup"]))?;
     run(cargo().args(["build", "--package=compat-tests", "--bin=chaos"]))?;
     run_built("debug", "chaos", &target_dir().join("release/mariabackup"), options)
 }
 
 fn redo(seconds: &str) -> anyhow::Result<()> {
-    install::install(&[Need::Build, Need::Server, Need::OtherServers])?;
+    install::install(&[Need::Build, Need::Server, Need::OtherServers, Need::Programs])?;
     // An hour's log fits into such a file.
     run(cargo()
         .args(["test", "--package=compat-tests", "--test=redo_decoding", "--", "--nocapture"])

@@ -145,3 +145,39 @@ fn bytes_are_written_over_after_a_seek() {
         assert_eq!(*byte == 0, (4 << 16..(4 << 16) + zeros.len()).contains(&at), "{at}");
     }
 }
+
+fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, content) in files {
+        bytes.extend(tar::head(Path::new(name), content.len() as u64, 0).unwrap());
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(tar::BLOCK), 0);
+    }
+    bytes
+}
+
+#[test]
+fn tar_is_known_by_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let files =
+        [("ib_0000000000003000.log", &b"log"[..]), ("d/t.ibd", &[7; 3000]), ("backup.cnf", b"x")];
+    // As BACKUP SERVER writes it: there is no end.
+    let whole = tar_of(&files);
+    extract_to(dir.path(), &whole).unwrap();
+    for (name, bytes) in files {
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), bytes);
+    }
+    let error = extract_to(dir.path(), &whole).unwrap_err();
+    assert!(format!("{error:#}").contains("failed to create file"), "{error:#}");
+    for (bytes, text) in [
+        (tar_of(&files[..2]), "without backup.cnf"),
+        ([&tar_of(&[("ib_logfile0", b"")])[..], &tar::END].concat(), "ends before the backup does"),
+        (tar_of(&[("a", b""), ("a", b""), ("backup.cnf", b"")]), "a comes twice"),
+        (tar_of(&[("../a", b"")]), "invalid filename ../a"),
+        (whole[..whole.len() - 100].to_vec(), "the archive is cut"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let error = format!("{:#}", extract_to(dir.path(), &bytes).unwrap_err());
+        assert!(error.contains(text), "{error}");
+    }
+}
