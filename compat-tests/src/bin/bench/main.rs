@@ -36,6 +36,7 @@ fn main() {
         "encrypted",
         "verification",
         "stream",
+        "zstd",
         "prepare",
         "stall",
         "tables",
@@ -61,6 +62,9 @@ fn main() {
     if wanted("stream") {
         // Standard output of either tool is /dev/null.
         compare_backups(&load(8, 1000, 0, &[]), &["--stream=xbstream"]);
+    }
+    if wanted("zstd") {
+        compare_compressed_streams(&load(8, 1000, 0, &[]));
     }
     if wanted("encrypted") {
         compare_encrypted_backups();
@@ -197,6 +201,44 @@ fn compare_backups(server: &TestServer, options: &[&str]) {
     remove(&target);
     let [reference, ours] = times.map(median);
     print_ratio("backup --parallel=2, with sync", reference, ours);
+}
+
+/// Times streams that are compressed by zstd, level 1: the reference's by the program, ours by two
+/// threads of its own.
+fn compare_compressed_streams(server: &TestServer) {
+    let target = server.dir().join("nowhere");
+    let [out, piped] = ["ours.xbs", "reference.zst"].map(|name| server.dir().join(name));
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..size("BENCH_RUNS", 3) {
+        for ((name, tool), times) in TOOLS.iter().zip(&mut times) {
+            read_all(&server.datadir());
+            sync_all();
+            let options = match tool {
+                Tool::Ours => &["--parallel=2", "--stream=xbstream", "--compress=zstd"][..],
+                Tool::Reference(_) => &["--parallel=2", "--stream=xbstream"],
+            };
+            let mut command = tool.backup_command(server, &target, options);
+            let start = Instant::now();
+            let stream = if *tool == Tool::Ours {
+                command.arg("--compress-threads=2").stdout(File::create(&out).expect("create"));
+                run(&mut command).expect_success();
+                &out
+            } else {
+                let mut shell = Command::new("bash");
+                let line = "zstd=$1; shift; \"$@\" | zstd -1 -q > \"$zstd\"";
+                shell.args(["-o", "pipefail", "-c", line, "bash"]).arg(&piped);
+                shell.arg(command.get_program()).args(command.get_args());
+                run(&mut shell).expect_success();
+                &piped
+            };
+            let time = start.elapsed();
+            let mib = fs::metadata(stream).expect("stat").len() >> 20;
+            println!("compressed stream, {name}: {:.2} s, {mib} MiB", time.as_secs_f64());
+            times.push(time);
+        }
+    }
+    let [reference, ours] = times.map(median);
+    print_ratio("--stream by zstd, level 1, 2 threads", reference, ours);
 }
 
 /// Times our backups, and how long two threads take to verify the same pages, which is part of it.
