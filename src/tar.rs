@@ -56,7 +56,8 @@ pub fn head(path: &Path, len: u64, time: u64) -> io::Result<Vec<u8>> {
 
 /// How many zeros follow `len` bytes.
 pub fn padding(len: u64) -> usize {
-    usize::try_from(len.next_multiple_of(BLOCK as u64) - len).unwrap_or_default()
+    let over = usize::try_from(len % BLOCK as u64).unwrap_or_default();
+    (BLOCK - over) % BLOCK
 }
 
 fn header(name: &[u8], kind: u8, len: u64, time: u64) -> [u8; BLOCK] {
@@ -74,12 +75,16 @@ fn header(name: &[u8], kind: u8, len: u64, time: u64) -> [u8; BLOCK] {
     put(136, &number(time));
     put(KIND_AT, &[kind]);
     put(257, b"ustar  \0");
-    let sum = checksum(&header);
-    let digits = format!("{sum:06o}\0 ");
+    seal(&mut header);
+    header
+}
+
+/// Sets the checksum of a header.
+pub fn seal(header: &mut [u8; BLOCK]) {
+    let digits = format!("{:06o}\0 ", checksum(header));
     for (to, from) in header.iter_mut().skip(148).zip(digits.bytes()) {
         *to = from;
     }
-    header
 }
 
 fn number(value: u64) -> [u8; 12] {
@@ -150,6 +155,6 @@ mod tests {
         let long = head(Path::new(&name), 5, 0).unwrap();
         assert_eq!(long.len(), 4 * BLOCK);
         assert!(long[BLOCK..].starts_with(name.as_bytes()));
-        assert_eq!((padding(0), padding(1), padding(512)), (0, 511, 0));
+        assert_eq!([0, 1, 512, u64::MAX].map(padding), [0, 511, 0, 1]);
     }
 }

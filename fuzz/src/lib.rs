@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archives;
 mod aria_files;
 mod bytes;
 mod keys;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "log_header", run: logs::header, seeds: seeds::log_headers },
     Target { name: "log_ring", run: logs::ring, seeds: seeds::log_records },
     Target { name: "log_ring_encrypted", run: logs::encrypted_ring, seeds: seeds::log_records },
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "aria_table", run: aria_files::table, seeds: seeds::aria_tables },
     Target { name: "definition", run: text_files::definition, seeds: seeds::definitions },
     Target { name: "metadata", run: text_files::metadata, seeds: seeds::metadata },
+    Target { name: "tar", run: archives::tar, seeds: seeds::archives },
     Target { name: "delta", run: spaces::delta, seeds: seeds::deltas },
 ];
 

@@ -235,3 +235,25 @@ pub fn metadata() -> Vec<Vec<u8>> {
     seeds.push(b"/a/ibdata1:12M;b:1G:autoextend:max:5G".to_vec());
     seeds
 }
+
+/// An archive with a name of more than 100 bytes, and a sparse file.
+pub fn archives() -> Vec<Vec<u8>> {
+    use mariabackup::tar::{BLOCK, END, head};
+    let mut archive = Vec::new();
+    for name in ["aria_log_control", &"n".repeat(150), "d/t.ibd"] {
+        archive.extend(head(std::path::Path::new(name), 5, 0).unwrap_or_default());
+        archive.extend_from_slice(b"bytes");
+        archive.resize(archive.len().next_multiple_of(BLOCK), 0);
+    }
+    let mut sparse = head(std::path::Path::new("s"), 5, 0).unwrap_or_default();
+    for (at, bytes) in
+        [(156, &b"S"[..]), (386, b"00000000100 00000000005 "), (483, b"00000010000 ")]
+    {
+        if let Some(place) = sparse.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+    sparse.extend_from_slice(b"bytes");
+    sparse.resize(sparse.len().next_multiple_of(BLOCK), 0);
+    vec![[&archive[..], &sparse, &END].concat(), archive]
+}

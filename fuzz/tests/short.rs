@@ -113,5 +113,6 @@ tests!(
     aria_table,
     definition,
     metadata,
+    tar,
     delta
 );

@@ -1,5 +1,6 @@
 //! Reads an archive from start to end.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -75,7 +76,7 @@ pub struct Reader<R> {
     /// Bytes that were read.
     position: u64,
     /// Pieces of the current file that are still to come: where they belong, and their lengths.
-    pieces: Vec<(u64, u64)>,
+    pieces: VecDeque<(u64, u64)>,
     /// Zeros behind them.
     padding: usize,
     has_end: bool,
@@ -84,7 +85,7 @@ pub struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// Reads from `input`.
     pub fn new(input: R) -> Self {
-        Self { input, position: 0, pieces: Vec::new(), padding: 0, has_end: false }
+        Self { input, position: 0, pieces: VecDeque::new(), padding: 0, has_end: false }
     }
 
     /// Whether the zeros that end an archive were there.
@@ -142,7 +143,7 @@ impl<R: Read> Reader<R> {
             self.padding = padding(len);
             let total = match kind {
                 b'0' | b'7' | 0 | b'5' => {
-                    self.pieces = vec![(0, len)];
+                    self.pieces = VecDeque::from([(0, len)]);
                     len
                 }
                 b'S' => self.sparse(offset, &block, len)?,
@@ -164,9 +165,9 @@ impl<R: Read> Reader<R> {
     ///
     /// [`TarError::Cut`], [`TarError::Read`]
     pub fn read_piece(&mut self, buffer: &mut [u8]) -> Result<Option<(u64, usize)>, TarError> {
-        while let Some((at, len)) = self.pieces.first_mut() {
+        while let Some((at, len)) = self.pieces.front_mut() {
             if *len == 0 {
-                self.pieces.remove(0);
+                self.pieces.pop_front();
                 continue;
             }
             let wanted = usize::try_from(*len).unwrap_or(usize::MAX).min(buffer.len());
@@ -183,7 +184,7 @@ impl<R: Read> Reader<R> {
     /// The pieces of a sparse file whose header is `block`; returns its length.
     fn sparse(&mut self, offset: u64, block: &[u8; BLOCK], stored: u64) -> Result<u64, TarError> {
         let invalid = || TarError::Header(offset);
-        let mut pieces = Vec::new();
+        let mut pieces = VecDeque::new();
         let mut add = |bytes: &[u8]| -> Result<(), TarError> {
             for piece in bytes.chunks_exact(24) {
                 let (at, len) = piece.split_at(12);
@@ -192,7 +193,7 @@ impl<R: Read> Reader<R> {
                 }
                 let at = parse_number(at).ok_or_else(invalid)?;
                 let len = parse_number(len).ok_or_else(invalid)?;
-                pieces.push((at, len));
+                pieces.push_back((at, len));
             }
             if pieces.len() > PIECES_MAX { Err(invalid()) } else { Ok(()) }
         };
@@ -274,7 +275,7 @@ fn text(field: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::{END, checksum, head};
+    use crate::tar::{END, head, seal};
 
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -290,8 +291,7 @@ mod tests {
     fn patch(archive: &mut [u8], at: usize, offset: usize, bytes: &[u8]) {
         let header = &mut archive[at..at + BLOCK];
         header[offset..offset + bytes.len()].copy_from_slice(bytes);
-        let sum = checksum((&*header).try_into().unwrap());
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        seal(header.try_into().unwrap());
     }
 
     fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, TarError> {
@@ -360,6 +360,16 @@ mod tests {
             patch(&mut damaged, 0, offset, &field(value));
             assert!(matches!(read(&damaged), Err(TarError::Header(0))), "{offset}");
         }
+    }
+
+    #[test]
+    fn lengths_are_not_believed() {
+        let mut bytes = archive(&[("f", b"x")]);
+        patch(&mut bytes, 0, 124, &crate::tar::number(u64::MAX));
+        let mut reader = Reader::new(&bytes[..]);
+        let entry = reader.next_entry().unwrap().unwrap();
+        assert_eq!(entry.kind, Kind::File(u64::MAX));
+        assert!(matches!(reader.next_entry(), Err(TarError::Cut(_))));
     }
 
     #[test]
