@@ -245,7 +245,7 @@ pub fn run(command: &mut Command) -> Outcome {
 }
 
 /// Our program: `MARIABACKUP_BIN`, or built from this workspace as this test was.
-fn our_program() -> &'static OsStr {
+pub fn our_program() -> &'static OsStr {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| program("MARIABACKUP_BIN", "mariabackup", &[])).as_os_str()
 }

@@ -35,7 +35,7 @@ const OWN_RELEASE: &str = "bookworm";
 const OTHER_RELEASES: [&str; 2] = ["bullseye", "trixie"];
 
 /// The server, mariadb-backup, and the engines that come as packages of their own.
-const SERVER_PACKAGES: [&str; 8] = [
+const SERVER_PACKAGES: [&str; 9] = [
     "mariadb-server",
     "mariadb-client",
     "mariadb-backup",
@@ -44,6 +44,7 @@ const SERVER_PACKAGES: [&str; 8] = [
     "mariadb-plugin-connect",
     "mariadb-plugin-spider",
     "mariadb-plugin-s3",
+    "galera-4",
 ];
 
 /// What compresses pages and gives keys, packages of their own from 10.7 on.
@@ -57,7 +58,8 @@ const NEWER_PACKAGES: [&str; 6] = [
 ];
 
 /// MariaDB's own test suites, and programs that they call.
-const SUITE_PACKAGES: [&str; 5] = ["mariadb-test", "patch", "lsof", "socat", "libjson-perl"];
+const SUITE_PACKAGES: [&str; 6] =
+    ["mariadb-test", "patch", "lsof", "socat", "libjson-perl", "netbase"];
 
 /// All that is installed of the server of a release.
 fn server_packages(release: &str) -> Vec<&'static str> {
@@ -75,7 +77,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Fuzz => packages.push("g++"),
-            Need::Programs => packages.extend(["zstd", "lz4", "pigz", "socat"]),
+            Need::Programs => packages.extend(["zstd", "lz4", "pigz", "socat", "lsof", "pv", "openssl"]),
             Need::Server if system.codename == OWN_RELEASE => {
                 packages.extend(server_packages(OWN_RELEASE));
             }

@@ -19,6 +19,8 @@ struct Series {
     name: &'static str,
     /// The Debian release that has it.
     release: &'static str,
+    /// Where Debian has the suites.
+    suites: &'static str,
     /// How many tests of the suite the reference passes, combinations counted, plus those that
     /// it runs only with a debug server ([`TOOL_HOOKS`]).
     tests: usize,
@@ -27,15 +29,30 @@ struct Series {
 }
 
 const SERIES: [Series; 3] = [
-    Series { name: "10.5", release: "bullseye", tests: 91, build_thread: 250 },
-    Series { name: "10.11", release: "bookworm", tests: 121, build_thread: 300 },
-    Series { name: "11.8", release: "trixie", tests: 112, build_thread: 350 },
+    Series {
+        name: "10.5",
+        release: "bullseye",
+        suites: "/usr/share/mysql/mysql-test",
+        tests: 91,
+        build_thread: 250,
+    },
+    Series {
+        name: "10.11",
+        release: "bookworm",
+        suites: "/usr/share/mysql/mysql-test",
+        tests: 121,
+        build_thread: 300,
+    },
+    Series {
+        name: "11.8",
+        release: "trixie",
+        suites: "/usr/share/mariadb/mariadb-test",
+        tests: 112,
+        build_thread: 350,
+    },
 ];
 
 const KNOWN: &str = "10.5, 10.11 and 11.8";
-
-/// Where each tree, and Debian itself, has the suites.
-const SUITES: &str = "/usr/share/mysql/mysql-test";
 
 /// Tests that a release server skips because they ask for a debug build, although only the backup
 /// tool has to do something special (`--dbug`, which the feature `test-hooks` brings).
@@ -124,7 +141,8 @@ struct Run<'a> {
 impl Run<'_> {
     /// The tests that are named, or the whole suite and, with our tool, those of [`TOOL_HOOKS`].
     fn all(&mut self, tests: &[&str]) -> anyhow::Result<()> {
-        let suite = self.root.join(SUITES.trim_start_matches('/')).join("suite/mariabackup");
+        let suite =
+            self.root.join(self.series.suites.trim_start_matches('/')).join("suite/mariabackup");
         let exists = |name: &&str| suite.join(format!("{name}.test")).exists();
         let tool = self.tool;
         let is_hooked = |name: &&str| tool == Tool::Ours && TOOL_HOOKS.contains(name);
@@ -174,7 +192,7 @@ impl Run<'_> {
     /// process namespace that takes them along when it ends.
     fn script(&self, part: &str, check: DebugCheck, tests: &[String]) -> String {
         let Self { series, tool, root, work, .. } = self;
-        let (root, work) = (root.display(), work.display());
+        let (root, work, suites) = (root.display(), work.display(), series.suites);
         let mut mounts = Vec::new();
         if *tool == Tool::Ours {
             for name in ["mariadb-backup", "mbstream"] {
@@ -183,7 +201,7 @@ impl Run<'_> {
         }
         if check == DebugCheck::Dropped {
             // It names what keeps a test from being run.
-            let rules = format!("{root}{SUITES}/suite.pm");
+            let rules = format!("{root}{suites}/suite.pm");
             mounts.push(format!("sed s/have_debug.inc/no_check/ '{rules}' > suite.pm"));
             mounts.push(format!("mount --bind suite.pm '{rules}'"));
         }
@@ -203,7 +221,7 @@ mount -t proc proc \"$2\"/proc
 [ \"$2\" = / ] || mount --rbind /dev \"$2\"/dev
 exec chroot \"$2\" setpriv --reuid=mysql --regid=mysql --clear-groups \\
     env -i HOME=/mnt/{part}.var PATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
-    sh -c \"cd {SUITES} && exec ./mysql-test-run.pl --vardir=/mnt/{part}.var/mtr --parallel=2 \\
+    sh -c \"cd {suites} && exec ./mysql-test-run.pl --vardir=/mnt/{part}.var/mtr --parallel=2 \\
         --force --max-test-fail=0 --retry=0 --mtr-build-thread={build_thread} {tests}\"
 ' sh '{work}' '{root}' 2>&1 && echo 0 > {part}.status || echo 1 > {part}.status; }} | tee {part}.log
 exit \"$(cat {part}.status)\"",
