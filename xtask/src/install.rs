@@ -77,7 +77,9 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Fuzz => packages.push("g++"),
-            Need::Programs => packages.extend(["zstd", "lz4", "pigz", "socat", "lsof", "pv", "openssl"]),
+            Need::Programs => {
+                packages.extend(["zstd", "lz4", "pigz", "socat", "lsof", "pv", "openssl"])
+            }
             Need::Server if system.codename == OWN_RELEASE => {
                 packages.extend(server_packages(OWN_RELEASE));
             }
