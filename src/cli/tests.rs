@@ -422,6 +422,19 @@ fn filters() {
 }
 
 #[test]
+fn options_that_are_never_needed_are_unknown_with_a_hint() {
+    let (code, lines) = refused(&["--prepare", "--apply-log-only"]);
+    assert_eq!(code, 2);
+    assert!(
+        lines.starts_with("prog: unknown option '--apply-log-only'\nHint: leave it"),
+        "{lines}"
+    );
+    let prepared = command_in(&bare(), &["--prepare", "--incremental-dir=/i"]).0;
+    let Command::Prepare(options) = prepared else { panic!("no prepare") };
+    assert_eq!(options.incremental_dir.as_deref(), Some(Path::new("/i")));
+}
+
+#[test]
 fn what_is_not_supported_is_refused_only_where_it_matters() {
     assert!(refused(&["--backup", "--galera-info"]).1.contains("'--galera-info'"));
     assert_eq!(refused(&["--backup", "--skip-encrypted-backup"]).0, 1);

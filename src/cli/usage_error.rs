@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// Options of other tools of this kind that ask for what is always done.
+const NEVER_NEEDED: [&str; 2] = ["apply-log-only", "redo-only"];
+
 /// What is wrong with the command line or an option file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -116,6 +119,12 @@ impl UsageError {
                     let _ = writeln!(lines, "{why}");
                 }
                 lines + &format!("{program}: {self}")
+            }
+            Self::UnknownOption(name) if NEVER_NEEDED.contains(&name.trim_start_matches('-')) => {
+                format!(
+                    "{program}: {self}\nHint: leave it out: --prepare never rolls back, and every \
+                     prepared backup takes further incremental ones"
+                )
             }
             Self::UnknownOption(_)
             | Self::UnknownVariable(_)

@@ -174,6 +174,15 @@ pub fn table_files(dir: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     Ok(plan.tables().map(|(to, from)| (to.to_owned(), from.to_owned())).collect())
 }
 
+/// Whether the files of changed pages in the incremental backup `dir` are whole and go together.
+///
+/// # Errors
+///
+/// They do not.
+pub fn check_changes(dir: &Path) -> anyhow::Result<()> {
+    super::incremental::check_lists(dir)
+}
+
 /// Whether a prepare of `dir` was interrupted and has to be repeated.
 pub fn is_interrupted(dir: &Path) -> bool {
     [super::journal::NAME, super::markers::LIST].iter().any(|name| dir.join(name).exists())

@@ -15,9 +15,11 @@ use super::redo_log::{self, RedoLog};
 use super::tablespaces::{DataFile, Lister, Tablespaces};
 use super::{aria, directory, files};
 use crate::compression;
+use crate::hint;
 use crate::keys_source;
 use crate::metadata::CorruptedPages;
 use crate::options::VerifyOptions;
+use crate::prepare::outlook;
 use crate::report::Report;
 
 /// Checks the directory `options.dir` and prints what is wrong.
@@ -36,6 +38,11 @@ pub fn run(options: &VerifyOptions, report: &Report) -> anyhow::Result<()> {
     let threads = options.parallel.map_or_else(processors, NonZeroUsize::get);
 
     files::check_metadata(&directory, &findings);
+    if directory.kind == Kind::Incremental
+        && let Err(error) = outlook::check_changes(&directory.dir)
+    {
+        findings.add("changed pages", format_args!("{}", hint::describe(&error).0));
+    }
     let redo = redo_log::check(&directory, keys, &findings, report)?;
     let lister = Lister { directory: &directory, redo: &redo, keys, findings: &findings };
     let Tablespaces { files: data_files, tables } = lister.list()?;
@@ -76,7 +83,7 @@ pub fn run(options: &VerifyOptions, report: &Report) -> anyhow::Result<()> {
     if database_files.deltas > 0 {
         report.say(format_args!(
             "Warning: the changed pages of an incremental backup ({} .delta files) were not \
-             checked: merge them into a full backup and check that.",
+             checked, but only that they are there: --prepare checks them before it applies them.",
             database_files.deltas
         ));
     }

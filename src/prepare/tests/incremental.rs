@@ -39,6 +39,16 @@ fn the_result_is_that_of_the_reference_and_the_incremental_backup_stays() {
 }
 
 #[test]
+fn lists_of_changed_pages_are_checked_by_themselves() {
+    let dir = backups();
+    let inc = dir.path().join("inc");
+    incremental::check_lists(&inc).unwrap();
+    File::options().write(true).open(inc.join("t/d.ibd.delta")).unwrap().set_len(5000).unwrap();
+    let error = incremental::check_lists(&inc).unwrap_err();
+    assert!(crate::hint::describe(&error).0.contains("t/d.ibd.delta is damaged"), "{error:#}");
+}
+
+#[test]
 fn a_killed_run_can_be_repeated() {
     let dir = backups();
     let whole = Faulty::after(1 << 40);
