@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use innodb::Lsn;
 use mdl::holders::QueryType;
 use mdl::session::ConnectOptions;
 use mdl::stage::LockOptions;
@@ -57,6 +58,8 @@ pub struct BackupOptions {
     pub compress: Option<Compress>,
     /// Whether the directories above it are created too.
     pub makes_parents: bool,
+    /// What the backup is incremental to; `None`: it is a full one.
+    pub incremental: Option<IncrementalBase>,
     /// `--extra-lsndir`: where the checkpoints file and the info file are written, too.
     pub extra_lsndir: Option<PathBuf>,
     /// How to reach the server.
@@ -93,6 +96,15 @@ pub struct BackupOptions {
     pub check_privileges: bool,
     /// `--verbose`
     pub verbose: bool,
+}
+
+/// What an incremental backup is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IncrementalBase {
+    /// `--incremental-lsn`
+    Lsn(Lsn),
+    /// `--incremental-basedir`
+    Dir(PathBuf),
 }
 
 /// Where a backup goes.

@@ -135,8 +135,8 @@ impl DeltaLayout {
         (offset, full)
     }
 
-    /// The last list, to be written too, and the length of the file.
-    pub fn finish(mut self) -> (ListPage, u64) {
+    /// The last list, to be written too, and the length of the file. No page can follow.
+    pub fn finish(&mut self) -> (ListPage, u64) {
         let slots = (self.list.len() / ENTRY).max(1);
         let len = self.block + (slots * self.page_size) as u64;
         (self.take_list(LAST), len)

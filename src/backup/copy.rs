@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use innodb::SpaceId;
+use innodb::doublewrite::TRX_SYS_PAGE_NO;
 use innodb::encrypted::KeySource;
 use innodb::flags::PageCompression;
 use innodb::page::{ChecksumAlgorithm, SpaceContext};
 use innodb::space::SpaceHeader;
 
+use self::delta::{Changed, DeltaFile};
 use self::holes::hole_at;
-use self::queue::{OpenFile, Queue, Task};
+use self::queue::{Destination, OpenFile, Queue, Task};
 use super::first_page::{self, FirstPage};
 use super::source_file::SourceFile;
 use super::spaces::{CopiedSpace, TableName};
@@ -30,17 +32,21 @@ use crate::metadata::CorruptedPages;
 use crate::report::Report;
 use crate::sink::{self, Sink};
 
+mod delta;
 mod holes;
 pub(crate) mod page_check;
 mod queue;
 mod throttle;
 mod verify;
 
+pub use self::delta::Changes;
 pub use self::page_check::PageCheck;
 pub use self::throttle::Throttle;
 
 /// Bytes read, verified and written at a time: small enough to stay in a processor's cache.
 const UNIT: usize = 1 << 20;
+/// Bytes of changed pages that a thread keeps.
+const KEPT: usize = 4 << 20;
 /// How often a page that fails is read before it is called damaged (the reference: 10).
 const TRIES: u32 = 10;
 
@@ -155,6 +161,9 @@ pub struct PageCopy<'a> {
     pub lists_corruption: bool,
     /// `--extended-validation`: an encrypted page must be good in its plain form, too.
     pub decrypted_pages: DecryptedPages,
+    /// Which pages of tablespaces that the base of this incremental backup can have count. `None`:
+    /// the backup is a full one.
+    pub changes: Option<&'a Changes>,
 }
 
 /// What becomes of an encrypted page that is as the server wrote it, going by its checksum, but
@@ -212,7 +221,9 @@ impl PageCopy<'_> {
                             file.finish(self.report, thread)?;
                             continue;
                         };
-                        self.copy_unit(queue, &file, 0, bytes, read.min(len))?;
+                        let mut changed = Changed::default();
+                        self.copy_unit(queue, &file, 0, bytes, read.min(len), &mut changed)?;
+                        add_changed(queue, &file, 0, &mut changed)?;
                         file.finish(self.report, thread)?;
                     }
                     Some((file, _)) => queue.opened(Some(file)),
@@ -220,6 +231,7 @@ impl PageCopy<'_> {
                 },
                 Task::Range { file, start, end } => {
                     self.copy_range(queue, &file, start, end, &mut buffer)?;
+                    queue.pass_turn(&file, start, end);
                     if queue.done(&file) {
                         file.finish(self.report, thread)?;
                     }
@@ -304,10 +316,24 @@ impl PageCopy<'_> {
         // A partial page at the end is one that the server is just adding: the redo log has it.
         let page = header.map_or(1, |header| header.flags().page_size().physical()) as u64;
         let len = identity.size / page * page;
-        let out = self
-            .sink
-            .create(&source.target)
-            .with_context(|| format!("create {} in the backup", source.target.display()))?;
+        let out =
+            match (self.changes, &context, &source.kind) {
+                (
+                    Some(changes),
+                    Some(context),
+                    SourceKind::System { .. } | SourceKind::Undo | SourceKind::Table(_),
+                ) => Destination::Changed(DeltaFile::create(
+                    self.sink,
+                    &source.target,
+                    &file,
+                    context,
+                    changes,
+                    matches!(source.kind, SourceKind::Table(_)),
+                )?),
+                _ => Destination::Whole(self.sink.create(&source.target).with_context(|| {
+                    format!("create {} in the backup", source.target.display())
+                })?),
+            };
         queue.note_written(source.target.clone());
         self.report.say_as(thread, sink::announcement(self.sink, &source.path, &source.target));
         hooks::reach(format_args!("opened-file {}", source.target.display()));
@@ -387,12 +413,13 @@ impl PageCopy<'_> {
     fn copy_range(
         &self,
         queue: &Queue,
-        file: &OpenFile,
+        file: &Arc<OpenFile>,
         start: u64,
         end: u64,
         buffer: &mut [u8],
     ) -> anyhow::Result<()> {
         let mut offset = start;
+        let mut changed = Changed::default();
         while offset < end {
             let hole = hole_at(file, offset, end)?;
             if hole > 0 {
@@ -402,13 +429,17 @@ impl PageCopy<'_> {
             }
             let unit = usize::try_from(end - offset).unwrap_or(UNIT).min(UNIT);
             let Some(bytes) = buffer.get_mut(..unit) else { bail!("read buffer too small") };
-            self.copy_unit(queue, file, offset, bytes, 0)?;
+            self.copy_unit(queue, file, offset, bytes, 0, &mut changed)?;
             offset += unit as u64;
+            if changed.len() >= KEPT {
+                add_changed(queue, file, start, &mut changed)?;
+            }
         }
-        Ok(())
+        add_changed(queue, file, start, &mut changed)
     }
 
-    /// Copies the bytes at `offset` that fill `bytes`, of which `read` were read already.
+    /// Copies the bytes at `offset` that fill `bytes`, of which `read` were read already. In an
+    /// incremental backup, adds to `changed` what is to be copied of them.
     fn copy_unit(
         &self,
         queue: &Queue,
@@ -416,6 +447,7 @@ impl PageCopy<'_> {
         offset: u64,
         bytes: &mut [u8],
         read: usize,
+        changed: &mut Changed,
     ) -> anyhow::Result<()> {
         let len = bytes.len() as u64;
         if let Some(throttle) = &self.throttle {
@@ -433,14 +465,54 @@ impl PageCopy<'_> {
             missing.fill(0);
             queue.suspect(file, format!("the file ends at byte {}", at + got as u64))?;
         }
-        self.verify(queue, file, offset, bytes)?;
-        sink::write_nonzero(&*file.out, offset, bytes, file.hole_size())
-            .with_context(|| format!("write {} to the backup", file.source.target.display()))?;
+        let damaged = self.verify(queue, file, offset, bytes)?;
+        match &file.out {
+            Destination::Whole(out) => {
+                let written = sink::write_nonzero(&**out, offset, bytes, file.hole_size());
+                let target = file.source.target.display();
+                written.with_context(|| format!("write {target} to the backup"))?;
+            }
+            Destination::Changed(delta) => {
+                let first = offset / delta.page_size() as u64;
+                changed.collect(delta, u32::try_from(first)?, bytes, &damaged);
+                check_rollback_segments(file, changed)?;
+            }
+        }
         self.report.advance(len);
         queue.count(len);
         hooks::reach(format_args!("in-file {}", file.source.target.display()));
         Ok(())
     }
+}
+
+/// Adds the changed pages of the range from `start` on to their file, when it is their turn.
+fn add_changed(
+    queue: &Queue,
+    file: &Arc<OpenFile>,
+    start: u64,
+    changed: &mut Changed,
+) -> anyhow::Result<()> {
+    let Destination::Changed(delta) = &file.out else { return Ok(()) };
+    if changed.len() == 0 {
+        return Ok(());
+    }
+    ensure!(queue.await_turn(file, start), "another thread failed");
+    let target = file.source.target.display();
+    delta.add(changed).with_context(|| format!("write {target}.delta to the backup"))
+}
+
+/// Fails where the rollback segments are no more where the base has them: they lie in undo
+/// tablespaces that it lacks, and --prepare, ours or the reference's, makes no such file.
+fn check_rollback_segments(file: &OpenFile, changed: &Changed) -> anyhow::Result<()> {
+    let is_first = matches!(file.source.kind, SourceKind::System { first_page: 0, .. });
+    if !is_first || !changed.contains(TRX_SYS_PAGE_NO) {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "--incremental backup is impossible if the server had been restarted with different \
+         innodb_undo_tablespaces."
+    ))
+    .hint("take a full backup")
 }
 
 fn is_gone(error: &io::Error, kind: &SourceKind) -> bool {
@@ -546,6 +618,7 @@ mod tests {
                 is_urgent: false,
                 lists_corruption: false,
                 decrypted_pages: DecryptedPages::MustBeGood,
+                changes: None,
             }
         }
 

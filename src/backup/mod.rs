@@ -7,6 +7,7 @@
 
 pub mod aria_files;
 mod attempt;
+pub mod base;
 pub mod copy;
 pub mod definitions;
 pub mod engines;

@@ -8,7 +8,7 @@
 //! END           follower drains to its limit -> metadata, sync, done
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -26,7 +26,8 @@ use mdl::session::{Session, SessionError};
 use mdl::stage::{CommitBlocked, LockKind, LockMonitor, StageSession};
 
 use super::attempt::Attempt;
-use super::copy::{Copied, DecryptedPages, PageCopy, Source, SourceKind, Throttle};
+use super::base::Base;
+use super::copy::{Changes, Copied, DecryptedPages, PageCopy, Source, SourceKind, Throttle};
 use super::engines::OtherEngines;
 use super::log_copy::LogCopy;
 use super::monitor::Monitor;
@@ -59,7 +60,7 @@ const CLOSE_BEHIND: u64 = 1 << 20;
 /// How often the copy of the log may try to come close to a server that goes on writing.
 const CATCH_UP_ROUNDS: u32 = 20;
 
-/// Takes a full backup.
+/// Takes a backup.
 ///
 /// # Errors
 ///
@@ -71,6 +72,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         let limit = hints::raise_open_files_limit(wanted);
         report.say(format_args!("open files limit requested {wanted}, set to {limit}"));
     }
+    let base = options.incremental.as_ref().map(Base::find).transpose()?;
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;
     target::check_server(&facts, options, report)?;
@@ -80,9 +82,18 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         mdl::privileges::check(&mut session, &facts)?;
         stages::warn_of_privileges(options, report, &mut session)?;
     }
+    if let Some(base) = &base {
+        base.check(&facts, &mut session, report)?;
+    }
+    let changes = base.map(|base| Changes {
+        since: base.lsn,
+        base_time: base.time,
+        tmpdir: options.tmpdir.clone(),
+    });
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
-    let result = back_up(options, report, &facts, &filter, keys, &*sink, session, &attempt);
+    let server = Server { facts: &facts, keys, session };
+    let result = back_up(options, report, server, &filter, changes, &*sink, &attempt);
     let place = target::place(options);
     let corrupted = attempt
         .end(result)
@@ -107,17 +118,23 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     )
 }
 
-#[allow(clippy::too_many_arguments, reason = "one call, all of them are needed")]
+/// The server that is backed up.
+struct Server<'a> {
+    facts: &'a ServerFacts,
+    keys: Option<Arc<dyn KeySource>>,
+    session: Session,
+}
+
 fn back_up(
     options: &BackupOptions,
     report: &Report,
-    facts: &ServerFacts,
+    server: Server<'_>,
     filter: &TableFilter,
-    keys: Option<Arc<dyn KeySource>>,
+    changes: Option<Changes>,
     sink: &dyn Sink,
-    mut session: Session,
     attempt: &Attempt,
 ) -> anyhow::Result<CorruptedPages> {
+    let Server { facts, keys, mut session } = server;
     if options.checkpoint_now {
         write_checkpoint(&mut session)?;
         report.say("Finished waiting for checkpoint");
@@ -133,7 +150,7 @@ fn back_up(
     let stage = stages.start(&log, &mut session)?;
     dbug::event("after_backup_stage_start");
     let locks = stages.monitors(&stage);
-    let work = Backup { options, report, facts, filter, keys, sink, log, locks };
+    let work = Backup { options, report, facts, filter, keys, changes, sink, log, locks };
 
     let aria_log = Mutex::new(LogWatch::start(&facts.aria_log_dir())?);
     dbug::event("after_scanning_log_files");
@@ -216,6 +233,8 @@ struct Backup<'a> {
     filter: &'a TableFilter,
     /// If it has any.
     keys: Option<Arc<dyn KeySource>>,
+    /// What counts as changed, in an incremental backup.
+    changes: Option<Changes>,
     sink: &'a dyn Sink,
     log: LogCopy,
     /// They tell at once when a lock is lost.
@@ -326,6 +345,7 @@ impl Backup<'_> {
             } else {
                 DecryptedPages::AreNamed
             },
+            changes: self.changes.as_ref(),
         };
         let copied = copy.run(sources, before);
         self.report.phase_done();
@@ -349,9 +369,12 @@ impl Backup<'_> {
         mut copied: Copied,
     ) -> anyhow::Result<Copied> {
         let deferred = std::mem::take(&mut copied.deferred);
-        if deferred.is_empty() {
+        // In an incremental backup they are whole files, which cannot be taken back everywhere.
+        let is_incremental = self.changes.is_some();
+        if deferred.is_empty() || is_incremental && !self.can_replace() {
             return Ok(copied);
         }
+        let extension = if is_incremental { "new" } else { "ibd" };
         let sources = {
             let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
             self.log.events().for_each(|event| logged.note(&event));
@@ -362,7 +385,7 @@ impl Backup<'_> {
                 let id = *owners.get(&name)?;
                 logged.is_initialised(id).then(|| Source {
                     path: table.path.clone(),
-                    target: name.with_extension("ibd"),
+                    target: name.with_extension(extension),
                     len: table.space.identity.size,
                     kind: SourceKind::New { name, id },
                 })
@@ -439,6 +462,13 @@ impl Backup<'_> {
         for id in &copied.replaced {
             logged.note_useless(*id);
         }
+        // Markers are for changed pages; what was copied whole is copied again by its new name.
+        for (id, space) in &copied.spaces {
+            let is_whole = copied.written.contains(&space.name.with_extension("new"));
+            if is_whole && logged.name(*id) != Some(&space.name) {
+                logged.note_useless(*id);
+            }
+        }
         let tables = copied.spaces.iter().filter(|(_, space)| space.name.is_table());
         let tables: HashMap<_, _> = tables.map(|(id, space)| (*id, space.clone())).collect();
         let listed: Vec<_> = plan.tables.iter().map(|table| table.space.clone()).collect();
@@ -451,7 +481,7 @@ impl Backup<'_> {
         if let Some((id, one, other)) = resolution.duplicates.first() {
             bail!("{} and {} are both tablespace {id}", one.display(), other.display());
         }
-        self.write_markers(&resolution)?;
+        self.write_markers(&resolution, &mut copied.written)?;
         let owners = logged.owners();
         let late: Vec<Source> = plan
             .tables
@@ -484,7 +514,11 @@ impl Backup<'_> {
         Ok(resolution)
     }
 
-    fn write_markers(&self, resolution: &Resolution) -> anyhow::Result<()> {
+    fn write_markers(
+        &self,
+        resolution: &Resolution,
+        written: &mut HashSet<PathBuf>,
+    ) -> anyhow::Result<()> {
         let write = |name: &TableName, extension, content: &[u8]| {
             let target = name.with_extension(extension);
             let result = self.sink.create(&target).and_then(|out| {
@@ -495,7 +529,13 @@ impl Backup<'_> {
         };
         for name in &resolution.deleted {
             self.report.say(format_args!("DDL tracking : {} was dropped", name.display()));
-            write(name, "del", b"")?;
+            let whole = name.with_extension("new");
+            if written.remove(&whole) {
+                let removed = self.sink.remove(&whole);
+                removed.with_context(|| format!("remove {}", whole.display()))?;
+            } else {
+                write(name, "del", b"")?;
+            }
         }
         for (from, to) in &resolution.renamed {
             self.report.say(format_args!(
@@ -593,6 +633,7 @@ impl Backup<'_> {
         let metadata = target::Metadata {
             options: self.options,
             facts: self.facts,
+            base: self.changes.as_ref().map(|changes| changes.since),
             checkpoint: point.checkpoint,
             end: log.end_lsn,
             binlog: point.binlog.as_ref(),

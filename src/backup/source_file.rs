@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use innodb::datadir::FileIdentity;
 use rustix::io::{Errno, ReadWriteFlags};
@@ -44,6 +45,15 @@ impl SourceFile {
     /// Those of `fstat`.
     pub fn identity(&self) -> io::Result<FileIdentity> {
         self.file.metadata().map(|metadata| FileIdentity::from(&metadata))
+    }
+
+    /// When the file was made.
+    ///
+    /// # Errors
+    ///
+    /// The file system does not tell.
+    pub fn created(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.created()
     }
 
     /// Where the next data is, from `offset` on; `None` if nothing but a hole, or nothing at all,

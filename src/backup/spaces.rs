@@ -149,7 +149,7 @@ impl LoggedFiles {
     }
 
     /// The last name of the tablespace that the log tells.
-    fn name(&self, space: SpaceId) -> Option<&TableName> {
+    pub fn name(&self, space: SpaceId) -> Option<&TableName> {
         self.spaces.get(&space)?.name.as_ref()
     }
 }
@@ -194,11 +194,12 @@ impl Resolution {
         let is_kept =
             |file: &&PathBuf| file.extension() == Some("ibd".as_ref()) && !former.contains(*file);
         let kept = written.iter().filter(is_kept).cloned();
-        let late = self.copy.iter().filter(|name| written.contains(&name.with_extension("new")));
+        let is_whole = |file: &&PathBuf| file.extension() == Some("new".as_ref());
+        let whole = written.iter().filter(is_whole).map(|file| file.with_extension("ibd"));
         let renamed = self.renamed.iter();
         let renamed = renamed.filter(|(from, _)| written.contains(&from.with_extension("ibd")));
-        let names = late.chain(renamed.map(|(_, to)| to)).map(|name| name.with_extension("ibd"));
-        kept.chain(names).collect()
+        let renamed = renamed.map(|(_, to)| to.with_extension("ibd"));
+        kept.chain(whole).chain(renamed).collect()
     }
 }
 

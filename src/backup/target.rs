@@ -23,7 +23,7 @@ use crate::keys_source;
 use crate::metadata::incomplete;
 use crate::metadata::{
     self, BackupMyCnf, BackupType, Checkpoints, CorruptedPages, Info, MetadataNames, Plugins,
-    corrupted_pages,
+    corrupted_pages, info,
 };
 use crate::options::{BackupOptions, Compress, Output, StreamFormat};
 use crate::report::Report;
@@ -223,6 +223,8 @@ pub struct Metadata<'a> {
     pub options: &'a BackupOptions,
     /// The server.
     pub facts: &'a ServerFacts,
+    /// What an incremental backup is based on.
+    pub base: Option<Lsn>,
     /// The newest checkpoint at the end.
     pub checkpoint: Lsn,
     /// The end of the log.
@@ -264,7 +266,6 @@ impl Metadata<'_> {
         write(sink, metadata::BACKUP_MY_CNF, &self.my_cnf(report)?.render())?;
         report.say(format_args!("Writing {}", names.info));
         let uuid = session.query_value("SELECT UUID()").context("ask the server for a UUID")?;
-        let time = |time: DateTime<Local>| time.format("%Y-%m-%d %H:%M:%S").to_string();
         let info = Info {
             uuid,
             name: String::new(),
@@ -272,14 +273,14 @@ impl Metadata<'_> {
             tool_command: self.options.tool_command.clone(),
             tool_version: version.series_text(),
             server_version: version.to_string(),
-            start_time: time(self.started),
-            end_time: time(Local::now()),
+            start_time: info::time(self.started),
+            end_time: info::time(Local::now()),
             lock_time: self.lock_time.as_secs(),
             binlog_pos: self.binlog.cloned(),
-            from_lsn: Lsn(0),
+            from_lsn: self.base.unwrap_or(Lsn(0)),
             to_lsn: self.checkpoint,
             partial: self.options.filter.is_given(),
-            incremental: false,
+            incremental: self.base.is_some(),
             format: match self.options.output {
                 Output::Directory => "file",
                 Output::Stream(StreamFormat::Tar) => "tar",
@@ -297,8 +298,11 @@ impl Metadata<'_> {
         sink.sync().with_context(|| format!("sync the backup {place}"))?;
         hooks::reach("before-checkpoints");
         let checkpoints = Checkpoints {
-            backup_type: BackupType::FullBackuped,
-            from_lsn: Lsn(0),
+            backup_type: match self.base {
+                Some(_) => BackupType::Incremental,
+                None => BackupType::FullBackuped,
+            },
+            from_lsn: self.base.unwrap_or(Lsn(0)),
             to_lsn: self.checkpoint,
             last_lsn: self.end,
             recover_binlog_info: (version.series() >= (10, 6)).then_some(false),

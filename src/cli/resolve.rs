@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use innodb::Lsn;
 use mdl::holders::QueryType;
 use mdl::session::{ConnectOptions, Connections, Protocol, TlsOptions};
 use mdl::stage::{LockKind, LockOptions};
@@ -20,8 +21,8 @@ use crate::compression::Compression;
 use crate::filter::{FilterOptions, ListFile};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, Command, Compress, DecompressOptions, EngineBinlog, LongQueries, Output,
-    PrepareOptions, RestoreMode, RestoreOptions, StreamFormat, VerifyOptions,
+    BackupOptions, Command, Compress, DecompressOptions, EngineBinlog, IncrementalBase,
+    LongQueries, Output, PrepareOptions, RestoreMode, RestoreOptions, StreamFormat, VerifyOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -231,6 +232,7 @@ impl Parser<'_> {
             target_dir: self.target_dir()?,
             compress: self.compress(),
             makes_parents: self.interface == Interface::Innobackupex,
+            incremental: self.incremental_base()?,
             extra_lsndir: self.path("extra-lsndir"),
             connection: self.connection()?,
             datadir: self.path("datadir"),
@@ -288,6 +290,32 @@ impl Parser<'_> {
         let threads = given.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
         let threads = threads.or_else(|| thread::available_parallelism().ok());
         Some(Compress { compression, threads: threads.unwrap_or(NonZeroUsize::MIN) })
+    }
+
+    /// The first of these that is given counts, as in the reference.
+    fn incremental_base(&self) -> Result<Option<IncrementalBase>, UsageError> {
+        let is_given = |name| self.settings.origin(name).is_some();
+        if is_given("incremental-lsn") {
+            let text = self.settings.text("incremental-lsn").unwrap_or_default();
+            let text = text.to_string_lossy();
+            // The reference takes these before the digits.
+            let digits = text.trim_ascii_start();
+            let digits = digits.strip_prefix('+').unwrap_or(digits);
+            let is_number = digits.starts_with(|first: char| first.is_ascii_digit());
+            return match digits.parse() {
+                Ok(lsn) if is_number => Ok(Some(IncrementalBase::Lsn(Lsn(lsn)))),
+                _ => Err(UsageError::Message(format!(
+                    "mariabackup: value '{text}' may be wrong format for incremental option."
+                ))),
+            };
+        }
+        let dir = self.path("incremental-basedir").map(IncrementalBase::Dir);
+        // Not a full backup, where a script has set a variable to nothing.
+        if dir.is_none() && is_given("incremental-basedir") {
+            let text = "Error: --incremental-basedir is empty";
+            return Err(UsageError::Message(text.to_owned()));
+        }
+        Ok(dir)
     }
 
     fn engine_binlog(&self) -> EngineBinlog {

@@ -455,10 +455,18 @@ pub static OPTIONS: &[Spec] = &[
     )
     .no_effect(),
     text("extra-lsndir", BACKUP_PREPARE, "Directory for further copies of the metadata files."),
-    text("incremental-lsn", BACKUP, "Back up only pages newer than this log sequence number.")
-        .not_yet(),
-    text("incremental-basedir", BACKUP, "Back up only pages newer than the backup there.")
-        .not_yet(),
+    text(
+        "incremental-lsn",
+        BACKUP,
+        "Back up only pages newer than this log sequence number: the to_lsn of an earlier backup. \
+         Better give its directory: tables imported since then are recognised with that alone.",
+    ),
+    text(
+        "incremental-basedir",
+        BACKUP,
+        "Back up only pages newer than the backup there. Its checkpoints file and its info file, \
+         as in --extra-lsndir, are enough.",
+    ),
     text("incremental-dir", PREPARE, "Incremental backup to apply to the target; it is only read."),
     text("incremental-history-name", BACKUP, "Base on the newest backup of that series.").not_yet(),
     text("incremental-history-uuid", BACKUP, "Base on the backup with that UUID.").not_yet(),

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use innodb::Lsn;
 use mdl::holders::QueryType;
 use mdl::session::Protocol;
 use mdl::stage::{LockKind, LockOptions};
@@ -12,7 +13,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::compression::Compression;
 use crate::keys_source::KeyOptions;
-use crate::options::{BackupOptions, LongQueries, PrepareOptions, RestoreMode, RestoreOptions};
+use crate::options::{
+    BackupOptions, IncrementalBase, LongQueries, PrepareOptions, RestoreMode, RestoreOptions,
+};
 
 /// An environment without any option file, whose working directory is `/start`.
 fn bare() -> Environment {
@@ -108,6 +111,18 @@ impl Files {
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
+}
+
+#[test]
+fn the_base_is_an_lsn_or_a_directory() {
+    let base = |words: &[&str]| backup(&[words, &["--backup"]].concat()).incremental;
+    assert_eq!(base(&[]), None);
+    for text in ["007", "+7", " 7"] {
+        let option = format!("--incremental-lsn={text}");
+        assert_eq!(base(&[&option]), Some(IncrementalBase::Lsn(Lsn(7))));
+        assert_eq!(base(&["--incremental-basedir=/b", &option]), base(&[&option]));
+    }
+    assert_eq!(base(&["--incremental-basedir=/b"]), Some(IncrementalBase::Dir("/b".into())));
 }
 
 #[test]
@@ -216,6 +231,37 @@ fn misplaced_and_contradicting_options_have_theirs() {
             "[00] NOW InnoDB: innodb_log_write_ahead_size=600 is not a power of two",
         ),
         (&["--backup", "--stream=zip"], 1, "[00] NOW Invalid --stream argument: zip"),
+        (
+            &["--backup", "--incremental-lsn=0:389000"],
+            1,
+            "[00] NOW mariabackup: value '0:389000' may be wrong format for incremental option.",
+        ),
+        (
+            &["--backup", "--incremental-lsn=5k"],
+            1,
+            "[00] NOW mariabackup: value '5k' may be wrong format for incremental option.",
+        ),
+        (
+            &["--backup", "--incremental-lsn="],
+            1,
+            "[00] NOW mariabackup: value '' may be wrong format for incremental option.",
+        ),
+        (
+            &["--backup", "--incremental-lsn=-1"],
+            1,
+            "[00] NOW mariabackup: value '-1' may be wrong format for incremental option.",
+        ),
+        (
+            &["--backup", "--incremental-lsn=18446744073709551616"],
+            1,
+            "[00] NOW mariabackup: value '18446744073709551616' may be wrong format for incremental \
+             option.",
+        ),
+        (
+            &["--backup", "--incremental-basedir="],
+            1,
+            "[00] NOW Error: --incremental-basedir is empty",
+        ),
         (&["--mariadbd"], 1, "[00] NOW option '--mariadbd' is not supported yet by this version"),
         (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),
     ]);

@@ -2,11 +2,16 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::SystemTime;
 
+use chrono::{DateTime, Local, NaiveDateTime, TimeZone};
 use innodb::Lsn;
 use mdl::position::BinlogPosition;
 
-use super::{MetadataNames, binlog_in_words, one_line};
+use super::{MetadataNames, binlog_in_words, one_line, read_text};
+
+/// Form of times.
+const TIME: &str = "%Y-%m-%d %H:%M:%S";
 
 /// Contents of the info file. Times are `YYYY-MM-DD HH:MM:SS`, local.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +101,22 @@ impl Info {
     }
 }
 
+/// When the backup with the info file `path` began; `None` where that cannot be read.
+pub fn start_time(path: &Path) -> Option<SystemTime> {
+    let text = read_text(path).ok()?;
+    let value = |line: &str| {
+        Some(line.strip_prefix("start_time")?.trim_start().strip_prefix('=')?.trim().to_owned())
+    };
+    let time = NaiveDateTime::parse_from_str(&text.lines().find_map(value)?, TIME).ok()?;
+    // The earlier one where the clock was set back that night.
+    Some(Local.from_local_datetime(&time).earliest()?.into())
+}
+
+/// A time as the info file has it.
+pub fn time(time: DateTime<Local>) -> String {
+    time.format(TIME).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +164,18 @@ compressed = N
     #[test]
     fn renders_as_the_reference() {
         assert_eq!(real().render(), REAL);
+    }
+
+    #[test]
+    fn the_start_is_read_from_a_file_of_the_reference() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("xtrabackup_info");
+        assert_eq!(start_time(&path), None);
+        std::fs::write(&path, REAL).unwrap();
+        let start = DateTime::<Local>::from(start_time(&path).unwrap());
+        assert_eq!(time(start), "2026-11-21 11:58:20");
+        std::fs::write(&path, REAL.replace("11:58:20", "11:58")).unwrap();
+        assert_eq!(start_time(&path), None);
     }
 
     #[test]

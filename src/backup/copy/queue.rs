@@ -2,6 +2,7 @@
 //! their bytes are claimed in ranges, so that all threads help with the last file. Few files are
 //! open at a time: one is opened only when all ranges of those before it are claimed.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use anyhow::{Context, anyhow};
 use innodb::page::{self, Page, SpaceContext};
 use innodb::{PageId, PageNo, SpaceId};
 
+use super::delta::DeltaFile;
 use super::{Copied, Source, SourceKind, Suspect, TRIES};
 use crate::backup::source_file::SourceFile;
 use crate::backup::spaces::{CopiedSpace, TableName};
@@ -33,8 +35,8 @@ pub struct OpenFile {
     pub source: Source,
     /// The server's.
     pub file: SourceFile,
-    /// Its copy.
-    pub out: Box<dyn SinkFile>,
+    /// What the backup gets of it.
+    pub out: Destination,
     /// What pages are verified by; none where the redo log initialises all of them.
     pub context: Option<SpaceContext>,
     /// Number of the file's first page.
@@ -51,7 +53,11 @@ impl OpenFile {
     /// Those of the destination.
     pub fn finish(&self, report: &Report, thread: usize) -> anyhow::Result<()> {
         let target = self.source.target.display();
-        self.out.finish(self.len).with_context(|| format!("finish {target} in the backup"))?;
+        let finished = match &self.out {
+            Destination::Whole(out) => out.finish(self.len),
+            Destination::Changed(delta) => delta.finish(),
+        };
+        finished.with_context(|| format!("finish {target} in the backup"))?;
         report.say_as(thread, "        ...done");
         if self.source.is_listed_table() {
             dbug::table_event("after_copy", &self.source.target);
@@ -76,6 +82,14 @@ impl OpenFile {
     }
 }
 
+/// What a backup gets of a file.
+pub enum Destination {
+    /// All of it.
+    Whole(Box<dyn SinkFile>),
+    /// Changed pages.
+    Changed(DeltaFile),
+}
+
 /// A piece of work of one thread.
 pub enum Task {
     /// Open this file.
@@ -96,6 +110,15 @@ struct Slot {
     file: Arc<OpenFile>,
     next: u64,
     in_work: usize,
+    /// Byte up to which the ranges have had their turn, and those behind it that need none.
+    turn: u64,
+    passed: BTreeMap<u64, u64>,
+}
+
+impl Slot {
+    fn new(file: Arc<OpenFile>) -> Self {
+        Self { file, next: 0, in_work: 0, turn: 0, passed: BTreeMap::new() }
+    }
 }
 
 #[derive(Default)]
@@ -153,7 +176,34 @@ impl Queue {
     pub fn opened(&self, file: Option<Arc<OpenFile>>) {
         let mut state = lock(&self.state);
         state.opening -= 1;
-        state.slots.extend(file.map(|file| Slot { file, next: 0, in_work: 0 }));
+        state.slots.extend(file.map(Slot::new));
+        self.changed.notify_all();
+    }
+
+    /// Waits until all ranges of `file` before the one from `start` on have had their turn. False:
+    /// the work of all has ended. Ranges are claimed in order and nobody waits for a later one.
+    pub fn await_turn(&self, file: &Arc<OpenFile>, start: u64) -> bool {
+        let mut state = lock(&self.state);
+        loop {
+            let slot = state.slots.iter().find(|slot| Arc::ptr_eq(&slot.file, file));
+            match slot {
+                _ if state.error.is_some() => return false,
+                Some(slot) if slot.turn != start => {}
+                _ => return true,
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the turn of a range, or takes note that it needs none.
+    pub fn pass_turn(&self, file: &Arc<OpenFile>, start: u64, end: u64) {
+        let mut state = lock(&self.state);
+        let slot = state.slots.iter_mut().find(|slot| Arc::ptr_eq(&slot.file, file));
+        let Some(slot) = slot else { return };
+        slot.passed.insert(start, end);
+        while let Some(end) = slot.passed.remove(&slot.turn) {
+            slot.turn = end;
+        }
         self.changed.notify_all();
     }
 
@@ -311,7 +361,7 @@ mod tests {
 
         fn open(&self, source: Source) -> Arc<OpenFile> {
             let file = SourceFile::open(&source.path).unwrap();
-            let out = self.sink.create(&source.target).unwrap();
+            let out = Destination::Whole(self.sink.create(&source.target).unwrap());
             let len = source.len;
             Arc::new(OpenFile { source, file, out, context: None, first_page: 0, len })
         }
@@ -389,6 +439,44 @@ mod tests {
             let mut starts = [own, waiting.join().unwrap()];
             starts.sort_unstable();
             assert_eq!(starts, [0, CLAIM]);
+        });
+    }
+
+    #[test]
+    fn ranges_have_their_turns_in_order_whoever_is_done_first() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("a", 4 * CLAIM)], Copied::default());
+        let source = next_source(&queue);
+        queue.opened(Some(files.open(source)));
+        let ranges: Vec<_> = (0..4).map(|_| next_range(&queue, true)).collect();
+        let (file, ..) = &ranges[0];
+        let order = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            // The second needs no turn and is done before the first.
+            queue.pass_turn(file, ranges[1].1, ranges[1].2);
+            for index in [3, 2, 0] {
+                let (queue, order, (file, start, end)) = (&queue, &order, &ranges[index]);
+                scope.spawn(move || {
+                    assert!(queue.await_turn(file, *start));
+                    lock(order).push(index);
+                    queue.pass_turn(file, *start, *end);
+                });
+            }
+        });
+        assert_eq!(order.into_inner().unwrap(), [0, 2, 3]);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_turn_learns_of_an_error() {
+        let files = Files::new();
+        let queue = Queue::new(vec![files.source("a", 2 * CLAIM)], Copied::default());
+        let source = next_source(&queue);
+        queue.opened(Some(files.open(source)));
+        let (file, ..) = next_range(&queue, true);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.await_turn(&file, CLAIM));
+            queue.fail(anyhow::anyhow!("no space"));
+            assert!(!waiting.join().unwrap());
         });
     }
 

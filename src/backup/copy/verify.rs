@@ -29,15 +29,16 @@ impl fmt::Display for Failed {
 }
 
 impl PageCopy<'_> {
-    /// Verifies every page in `bytes`, which stand at `offset`, reading failed ones again.
+    /// Verifies every page in `bytes`, which stand at `offset`, reading failed ones again. Returns
+    /// where in `bytes` those begin that were listed as damaged.
     pub(super) fn verify(
         &self,
         queue: &Queue,
         file: &OpenFile,
         offset: u64,
         bytes: &mut [u8],
-    ) -> anyhow::Result<()> {
-        let Some(context) = &file.context else { return Ok(()) };
+    ) -> anyhow::Result<Vec<usize>> {
+        let Some(context) = &file.context else { return Ok(Vec::new()) };
         let size = context.flags().page_size().physical();
         let mut check = PageCheck::new(*context, self.keys);
         let mut failed = Vec::new();
@@ -52,7 +53,7 @@ impl PageCopy<'_> {
             }
         }
         if failed.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.read_again(queue, file, &mut check, failed, bytes)
     }
@@ -65,7 +66,7 @@ impl PageCopy<'_> {
         check: &mut PageCheck<'_>,
         mut failed: Vec<Failed>,
         bytes: &mut [u8],
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<usize>> {
         let path = &file.source.path;
         let size = check.context().flags().page_size().physical();
         for attempt in 0.. {
@@ -74,12 +75,12 @@ impl PageCopy<'_> {
                 let image = bytes.get(page.start..page.start + size).unwrap_or_default();
                 check.check(image, page.page_no).map_err(|problem| problems.push(problem)).is_err()
             });
-            let Some(first) = failed.first() else { return Ok(()) };
+            let Some(first) = failed.first() else { return Ok(Vec::new()) };
             if attempt < TRIES && self.learn_encryption(file, check)? {
                 continue;
             }
             if attempt == 1 && queue.note_replaced(file) {
-                return Ok(());
+                return Ok(Vec::new());
             }
             let is_last = attempt == TRIES;
             if attempt > 2 && !is_last {
@@ -121,10 +122,10 @@ impl PageCopy<'_> {
                 }
             }
             if is_shorter {
-                return Ok(());
+                return Ok(Vec::new());
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Names pages that are as the server wrote them, but are not what they should be when they are
@@ -150,20 +151,23 @@ impl PageCopy<'_> {
         }
     }
 
-    /// Takes note of pages of a unit that stay damaged.
+    /// Takes note of pages of a unit that stay damaged. Returns where those begin that are listed.
     fn damaged(
         &self,
         queue: &Queue,
         file: &OpenFile,
         pages: &[Failed],
         problems: &[CodecError],
-    ) -> anyhow::Result<()> {
-        let (Some(first), Some(problem)) = (pages.first(), problems.first()) else { return Ok(()) };
+    ) -> anyhow::Result<Vec<usize>> {
+        let (Some(first), Some(problem)) = (pages.first(), problems.first()) else {
+            return Ok(Vec::new());
+        };
         let problem = format!("{first} is damaged: {problem}");
         if !self.lists_corruption {
-            return queue.suspect(file, problem);
+            return queue.suspect(file, problem).map(|()| Vec::new());
         }
-        if queue.list_corrupted(file, pages.iter().map(|page| PageNo(page.page_no))) {
+        let is_listed = queue.list_corrupted(file, pages.iter().map(|page| PageNo(page.page_no)));
+        if is_listed {
             let more = match pages.len() {
                 1 => String::new(),
                 count => format!(" (and {} more pages near it)", count - 1),
@@ -175,7 +179,7 @@ impl PageCopy<'_> {
                 file.source.path.display()
             ));
         }
-        Ok(())
+        Ok(pages.iter().map(|page| page.start).filter(|_| is_listed).collect())
     }
 
     /// Whether the tablespace can have pages encrypted in another way now than was known: the
