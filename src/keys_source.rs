@@ -54,6 +54,11 @@ impl KeyOptions {
     pub fn set(&mut self, name: &'static str, value: String) {
         self.0.insert(name, Zeroizing::new(value));
     }
+
+    /// What was set.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    }
 }
 
 impl fmt::Debug for KeyOptions {

@@ -11,6 +11,7 @@
 pub mod backup_cnf;
 pub mod checkpoints;
 pub mod corrupted_pages;
+pub mod exported;
 pub mod incomplete;
 pub mod info;
 pub mod my_cnf;

@@ -170,6 +170,10 @@ pub struct PrepareOptions {
     pub parallel: Option<NonZeroUsize>,
     /// `--extra-lsndir`: where the checkpoints file is written, too.
     pub extra_lsndir: Option<PathBuf>,
+    /// `--export`
+    pub export: bool,
+    /// `--export-server`: the server that exports tables with open changes; absent: is looked for.
+    pub export_server: Option<PathBuf>,
     /// Bytes of memory to use; absent: chosen from free memory and log size.
     pub use_memory: Option<u64>,
     /// Variables of the key management.

@@ -17,6 +17,7 @@
 //! journal   what makes torn writes good again
 //! corrupted pages that were damaged when they were copied
 //! binlog_files   the binary log that InnoDB keeps (12.3 and later)
+//! export    .cfg files, to import single tables elsewhere
 //! outlook   what would be done, for those who only look
 //! binlog    binary log position in the rollback segments
 //! ```
@@ -26,6 +27,7 @@ mod archive;
 mod binlog;
 mod binlog_files;
 mod corrupted;
+mod export;
 mod incremental;
 mod index;
 mod journal;

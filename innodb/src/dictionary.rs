@@ -2,25 +2,20 @@
 //! system tablespace.
 //!
 //! ```text
-//! page    24  type (17855)    64  level    66  index id (1)    101  infimum    116  supremum
-//! record  -6  info bits (0x20: deleted)    -4  u16: bit 0: offsets of 1 byte, 1 to 10: fields
-//!         -2  u16 place of the next record; before -6, backwards: where each field ends
 //! fields  NAME, transaction id, roll pointer, ID, N_COLS, TYPE, MIX_ID, MIX_LEN, CLUSTER_NAME, SPACE
 //! ```
 //!
 //! Each page is read on its own, so that nothing depends on the tree, which is not whole in the
 //! copy of a running server. Source: `dict0boot.h`, `rem0rec.h`; checked on files of 10.11.
 
+pub mod definitions;
+
 use crate::bytes::{be16, be32};
+use crate::index_page::{IndexPage, Record};
 use crate::page::PageType;
 
 /// Id of the clustered index of `SYS_TABLES`.
 const INDEX_ID: u64 = 1;
-/// Origins of the first and the last record of a page.
-const INFIMUM: usize = 101;
-const SUPREMUM: usize = 116;
-/// Flag of a record.
-const DELETED: u8 = 0x20;
 /// Numbers of fields.
 const NAME: usize = 0;
 const MIX_LEN: usize = 7;
@@ -49,58 +44,20 @@ pub fn has_tables(page: &[u8]) -> bool {
 
 /// The tables in a leaf page of `SYS_TABLES`; what cannot be read is left out.
 pub fn tables(page: &[u8]) -> impl Iterator<Item = Table> {
-    let mut at = next(page, INFIMUM);
-    // A page has no more records than this; a list that runs in circles ends too.
-    (0..page.len() / 8)
-        .map_while(move |_| {
-            let origin = at.filter(|&origin| origin != SUPREMUM)?;
-            at = next(page, origin);
-            Some(origin)
-        })
-        .filter_map(|origin| table(page, origin))
+    let records = IndexPage::new(page).into_iter().flat_map(IndexPage::records);
+    records.filter_map(|record| table(&record))
 }
 
-fn next(page: &[u8], origin: usize) -> Option<usize> {
-    be16(page, origin.checked_sub(2)?).map(usize::from)
-}
-
-fn table(page: &[u8], origin: usize) -> Option<Table> {
-    let info = page.get(origin.checked_sub(6)?)?;
-    if info & DELETED != 0 {
+fn table(record: &Record<'_>) -> Option<Table> {
+    if record.is_deleted() {
         return None;
     }
-    let number = |field| be32(self::field(page, origin, field)?, 0);
+    let number = |field| be32(record.field(field)?, 0);
     Some(Table {
-        name: field(page, origin, NAME)?.to_vec(),
+        name: record.field(NAME)?.to_vec(),
         space: number(SPACE)?,
         is_discarded: number(MIX_LEN)? & DISCARDED != 0,
     })
-}
-
-/// The bytes of a field; `None` if it is NULL, or not there.
-fn field(page: &[u8], origin: usize, number: usize) -> Option<&[u8]> {
-    let bits = be16(page, origin.checked_sub(4)?)?;
-    let fields = usize::from(bits >> 1 & 0x3ff);
-    if number >= fields {
-        return None;
-    }
-    let is_short = bits & 1 != 0;
-    // Where a field ends, and whether it is NULL.
-    let end = |field: usize| {
-        if is_short {
-            let byte = page.get(origin.checked_sub(7 + field)?)?;
-            Some((usize::from(byte & 0x7f), byte & 0x80 != 0))
-        } else {
-            let word = be16(page, origin.checked_sub(8 + 2 * field)?)?;
-            Some((usize::from(word & 0x3fff), word & 0x8000 != 0))
-        }
-    };
-    let start = if number == 0 { 0 } else { end(number - 1)?.0 };
-    let (end, is_null) = end(number)?;
-    if is_null {
-        return None;
-    }
-    page.get(origin + start..origin + end)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+pub mod cfg;
+pub mod change_buffer;
 pub mod checksum;
 pub mod compressed;
 pub mod datadir;
@@ -15,6 +17,7 @@ pub mod doublewrite;
 pub mod encrypted;
 pub mod extent;
 pub mod flags;
+pub mod index_page;
 pub mod lsn;
 pub mod page;
 pub mod rollback;
@@ -22,6 +25,7 @@ pub mod space;
 pub mod tablespace;
 #[cfg(test)]
 mod testdata;
+pub mod undo;
 
 pub use flags::{PageSize, SpaceFlags};
 pub use lsn::{Lsn, PageId, PageNo, SpaceId};

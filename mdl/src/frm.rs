@@ -24,6 +24,8 @@ const HEADER_LEN: usize = 64;
 const PARTITION_ENGINE: u8 = 1;
 /// Number of the engine of all partitioned tables (`DB_TYPE_PARTITION_DB`).
 const PARTITIONED: u8 = 20;
+/// How the values of a column are made: `NEXT_NUMBER`.
+const AUTO_INCREMENT: u8 = 15;
 /// Length of the keys' place that says that it stands elsewhere.
 const LONG_KEYS: u16 = 0xFFFF;
 
@@ -191,6 +193,25 @@ fn record(bytes: &[u8], wanted: u8) -> Result<Option<&[u8]>, FrmError> {
     Ok(None)
 }
 
+/// Whether one of the columns of the table described by the `.frm` file `bytes` is `AUTO_INCREMENT`.
+///
+/// ```text
+/// 4  length of the records at 64; behind them u32: place of the form
+/// form  258  number of columns    260  bytes of screens    288  screens, then 17 bytes a column:
+///       10  how its values are made; 15: AUTO_INCREMENT
+/// ```
+///
+/// # Errors
+///
+/// [`FrmError`]
+pub fn has_auto_increment(bytes: &[u8]) -> Result<bool, FrmError> {
+    let form = u32_at(bytes, HEADER_LEN + usize::from(u16_at(bytes, 4)?))? as usize;
+    let columns = usize::from(u16_at(bytes, form.saturating_add(258))?);
+    let first = form + 288 + usize::from(u16_at(bytes, form + 260)?);
+    let columns = bytes.get(first..).and_then(|rest| rest.as_chunks::<17>().0.get(..columns));
+    Ok(columns.ok_or(FrmError::Truncated)?.iter().any(|column| column[10] == AUTO_INCREMENT))
+}
+
 /// Parses a whole `.par` file: the names of the partitions, or of subpartitions where there are
 /// some, as they stand in file names behind `#P#`.
 ///
@@ -304,6 +325,17 @@ mod tests {
         assert_eq!(file(include_bytes!("../testdata/11.8/rp.frm")), (Engine::RocksDb, true));
         let view = include_bytes!("../testdata/10.11/v.frm");
         assert_eq!(Definition::parse(view), Ok(Definition::View));
+    }
+
+    #[test]
+    fn columns_that_count_by_themselves() {
+        let auto = include_bytes!("../testdata/10.11/auto.frm");
+        assert_eq!(has_auto_increment(auto), Ok(true));
+        assert_eq!(has_auto_increment(MYISAM), Ok(false));
+        for len in 0..auto.len() {
+            let cut = has_auto_increment(&auto[..len]);
+            assert!(cut == Ok(true) || cut == Err(FrmError::Truncated), "{len}: {cut:?}");
+        }
     }
 
     #[test]

@@ -362,6 +362,8 @@ impl Parser<'_> {
             incremental_dir: self.path("incremental-dir"),
             parallel: self.parallel(),
             extra_lsndir: self.path("extra-lsndir"),
+            export: self.settings.flag("export"),
+            export_server: self.path("export-server"),
             use_memory: self.settings.number("use-memory"),
             keys: self.keys(Mode::Prepare)?,
             engine_binlog: self.engine_binlog(),

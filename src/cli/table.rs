@@ -608,7 +608,13 @@ pub static OPTIONS: &[Spec] = &[
         PREPARE,
         "Memory to use; by default chosen from the free memory and the size of the log.",
     ),
-    flag("export", PREPARE, "Write .cfg files, to import single tables elsewhere.").not_yet(),
+    flag("export", PREPARE, "Write .cfg files, to import single tables elsewhere."),
+    text(
+        "export-server",
+        PREPARE,
+        "Server (mariadbd) of the backup's series for --export: it is run for tables with changes \
+         that are to be rolled back or purged. By default the first one found.",
+    ),
     // Restore.
     flag(
         "force-non-empty-directories",

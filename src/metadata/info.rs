@@ -58,13 +58,30 @@ impl Info {
     ///
     /// A file that cannot be read.
     pub fn is_partial(dir: &Path) -> anyhow::Result<bool> {
+        Ok(Self::value(dir, "partial")?.is_some_and(|value| value == "Y"))
+    }
+
+    /// Version of the server that backup `dir` is of, if the file tells.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn server_version(dir: &Path) -> anyhow::Result<Option<String>> {
+        Self::value(dir, "server_version")
+    }
+
+    fn value(dir: &Path, key: &str) -> anyhow::Result<Option<String>> {
         for names in [MetadataNames::NEW, MetadataNames::OLD] {
             let path = dir.join(names.info);
             if path.exists() {
-                return Ok(super::read_text(&path)?.lines().any(|line| line == "partial = Y"));
+                let text = super::read_text(&path)?;
+                let mut pairs = text.lines().filter_map(|line| line.split_once(" = "));
+                return Ok(pairs
+                    .find(|(found, _)| *found == key)
+                    .map(|(_, value)| value.to_owned()));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Contents of the file, in the reference's order.

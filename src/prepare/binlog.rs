@@ -9,16 +9,12 @@
 //!
 //! Source: `trx_rseg_read_binlog_info` in `trx0rseg.cc`, `trx0sys.h`; checked on files of 10.11.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::Context;
 use innodb::doublewrite::TRX_SYS_PAGE_NO;
-use innodb::page::Decoded;
-use innodb::{PageNo, SpaceId, rollback};
+use innodb::{PageId, SpaceId, rollback};
 
-use super::spaces::{Space, Spaces};
+use super::spaces::Spaces;
 
 const FORMAT_AT: usize = 38;
 const NAME_LEN: usize = 512;
@@ -40,12 +36,13 @@ pub(super) struct Position {
 ///
 /// Pages that cannot be read or are damaged.
 pub(super) fn read_position(dir: &Path, spaces: &Spaces<'_>) -> anyhow::Result<Position> {
-    let system = spaces.get(SpaceId::SYSTEM).context("there is no system tablespace")?;
-    let trx_sys = read_page(dir, spaces, system, PageNo(TRX_SYS_PAGE_NO))?;
+    let trx_sys = spaces.read_page(dir, PageId::new(SpaceId::SYSTEM.0, TRX_SYS_PAGE_NO))?;
     let mut newest = Position::default();
     for segment in rollback::segments(&trx_sys) {
-        let Some(space) = spaces.get(segment.space) else { continue };
-        let page = read_page(dir, spaces, space, segment.page_no)?;
+        if spaces.get(segment.space).is_none() {
+            continue;
+        }
+        let page = spaces.read_page(dir, segment)?;
         if be32(&page, FORMAT_AT) == Some(0) {
             let found = position_at(&page, 80 + page.len() / 4);
             newest = newest.max(found.unwrap_or_default());
@@ -66,24 +63,6 @@ fn position_at(page: &[u8], at: usize) -> Option<Position> {
     let name = page.get(at + 8..)?.split(|&b| b == 0).next()?;
     let file = name.get(..NAME_LEN).unwrap_or(name).to_vec();
     (!file.is_empty()).then_some(Position { file, position })
-}
-
-fn read_page(
-    dir: &Path,
-    spaces: &Spaces<'_>,
-    space: &Space,
-    page_no: PageNo,
-) -> anyhow::Result<Vec<u8>> {
-    let (index, offset) = space.locate(page_no);
-    let path = space.files.get(index).map_or(dir.to_owned(), |file| dir.join(&file.path));
-    let context = || format!("read page {page_no} at offset {offset} of {}", path.display());
-    let mut page = vec![0; space.flags.page_size().physical()];
-    File::open(&path).and_then(|f| f.read_exact_at(&mut page, offset)).with_context(context)?;
-    let mut plain = vec![0; page.len()];
-    match spaces.decoder(space).decode(&page, page_no.0, &mut plain).with_context(context)? {
-        Decoded::AsStored => Ok(page),
-        Decoded::InBuffer => Ok(plain),
-    }
 }
 
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {

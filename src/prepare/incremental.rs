@@ -45,7 +45,7 @@ use super::{corrupted, journal, keys, markers};
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
 use crate::keys_source;
-use crate::metadata::{BackupType, Checkpoints, CorruptedPages, Found, incomplete};
+use crate::metadata::{BackupType, Checkpoints, CorruptedPages, Found, exported, incomplete};
 use crate::options::PrepareOptions;
 use crate::report::Report;
 
@@ -253,6 +253,7 @@ fn is_applied(dir: &Path, found: &Found, source: &Source) -> anyhow::Result<bool
 
 /// Whether the target is what the incremental backup is based on.
 fn check_base(dir: &Path, target: &Checkpoints, source: &Source) -> anyhow::Result<()> {
+    exported::refuse(dir)?;
     match target.backup_type {
         BackupType::LogApplied => {}
         BackupType::FullBackuped => {

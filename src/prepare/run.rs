@@ -32,7 +32,7 @@ use super::page::Log;
 use super::scan::Scanned;
 use super::spaces::Spaces;
 use super::storage::{Disk, Storage};
-use super::{archive, corrupted, incremental, keys, links, log};
+use super::{archive, corrupted, export, incremental, keys, links, log};
 use crate::compression;
 use crate::durable::{self, FileSystem};
 use crate::hint::WithHint;
@@ -55,7 +55,12 @@ pub fn run(options: &PrepareOptions, report: &Report) -> anyhow::Result<()> {
     run_on(options, report, &Disk).hint_if_full(
         "make space on the file system of --target-dir and run --prepare again: it goes on with \
          the same backup",
-    )
+    )?;
+    if options.export {
+        let _lock = lock(&options.target_dir)?;
+        export::run(options, report)?;
+    }
+    Ok(())
 }
 
 /// [`run`] with changes through `storage`.

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use innodb::datadir::{DataFilePath, undo_file_name};
 use innodb::encrypted::KeySource;
-use innodb::page::{ChecksumAlgorithm, PageCodec, SpaceContext, verify};
+use innodb::page::{ChecksumAlgorithm, Decoded, PageCodec, SpaceContext, verify};
 use innodb::space::{EncryptionMetadata, SpaceHeader};
 use innodb::tablespace::SystemFiles;
-use innodb::{Lsn, PageNo, PageSize, SpaceFlags, SpaceId};
+use innodb::{Lsn, PageId, PageNo, PageSize, SpaceFlags, SpaceId};
 
 use super::index::Entry;
 use super::markers::Plan;
@@ -442,6 +442,26 @@ impl<'k> Spaces<'k> {
             files.extend(own.map(|(index, file)| (file.path.as_path(), (space, index))));
         }
         files
+    }
+
+    /// A page of the backup `dir` in its plain form.
+    ///
+    /// # Errors
+    ///
+    /// A tablespace that is not there, a page that cannot be read or is damaged.
+    pub(super) fn read_page(&self, dir: &Path, id: PageId) -> anyhow::Result<Vec<u8>> {
+        let space = self.get(id.space);
+        let space = space.with_context(|| format!("tablespace {} is not there", id.space))?;
+        let (index, offset) = space.locate(id.page_no);
+        let path = space.files.get(index).map_or(dir.to_owned(), |file| dir.join(&file.path));
+        let context = || format!("read {}", space.place(dir, id.page_no));
+        let mut page = vec![0; space.flags.page_size().physical()];
+        File::open(&path).and_then(|f| f.read_exact_at(&mut page, offset)).with_context(context)?;
+        let mut plain = vec![0; page.len()];
+        match self.decoder(space).decode(&page, id.page_no.0, &mut plain).with_context(context)? {
+            Decoded::AsStored => Ok(page),
+            Decoded::InBuffer => Ok(plain),
+        }
     }
 
     /// All of them.

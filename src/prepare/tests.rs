@@ -61,6 +61,8 @@ fn options(dir: &Path) -> PrepareOptions {
         incremental_dir: None,
         parallel: std::num::NonZeroUsize::new(2),
         extra_lsndir: None,
+        export: false,
+        export_server: None,
         use_memory: Some(1),
         keys,
         engine_binlog: EngineBinlog::Saved,

@@ -12,12 +12,13 @@ use innodb::datadir::{DataFilePath, is_undo_file_name, read_isl};
 use crate::compression;
 use crate::durable::name_ends_with;
 use crate::metadata::backup_cnf::{BACKUP_CNF, BACKUP_PREPARE_CNF};
-use crate::metadata::{BACKUP_MY_CNF, BackupMyCnf, MetadataNames};
+use crate::metadata::{BACKUP_MY_CNF, BackupMyCnf, MetadataNames, exported};
 use crate::options::{RestoreMode, RestoreOptions};
 
 /// Ends of names that stay in the backup.
-const STAYING: [&str; 8] = [
+const STAYING: [&str; 9] = [
     BACKUP_MY_CNF,
+    exported::NAME,
     "xtrabackup_binary",
     MetadataNames::OLD.binlog_info,
     MetadataNames::NEW.binlog_info,
