@@ -60,6 +60,8 @@ pub struct BackupOptions {
     pub makes_parents: bool,
     /// What the backup is incremental to; `None`: it is a full one.
     pub incremental: Option<IncrementalBase>,
+    /// `--history`: the name under which the backup is recorded in a table of the server.
+    pub history: Option<String>,
     /// `--extra-lsndir`: where the checkpoints file and the info file are written, too.
     pub extra_lsndir: Option<PathBuf>,
     /// How to reach the server.
@@ -105,6 +107,27 @@ pub enum IncrementalBase {
     Lsn(Lsn),
     /// `--incremental-basedir`
     Dir(PathBuf),
+    /// What the server has recorded of it.
+    Recorded(RecordKey),
+}
+
+/// What a recorded backup is found by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordKey {
+    /// `--incremental-history-name`
+    Name(String),
+    /// `--incremental-history-uuid`
+    Uuid(String),
+}
+
+impl RecordKey {
+    /// Column of the server's table, and what is in it.
+    pub fn column_and_value(&self) -> (&'static str, &str) {
+        match self {
+            Self::Name(name) => ("name", name),
+            Self::Uuid(uuid) => ("uuid", uuid),
+        }
+    }
 }
 
 /// Where a backup goes.

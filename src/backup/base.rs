@@ -15,10 +15,11 @@ use mdl::facts::ServerFacts;
 use mdl::session::Session;
 
 use super::first_page::{self, FirstPage};
+use super::history::History;
 use super::source_file::SourceFile;
 use crate::hint::WithHint;
 use crate::metadata::{BACKUP_MY_CNF, BackupMyCnf, Checkpoints, MetadataNames, incomplete, info};
-use crate::options::IncrementalBase;
+use crate::options::{IncrementalBase, RecordKey};
 use crate::report::Report;
 
 /// Pages of the system tablespace that are compared with those of the base.
@@ -38,18 +39,35 @@ pub struct Base {
 }
 
 impl Base {
-    /// Finds it; needs no server.
+    /// Finds it where that needs no server; `None`: it is to be [`recorded`](Self::recorded) there.
     ///
     /// # Errors
     ///
     /// A directory without a finished backup.
-    pub fn find(base: &IncrementalBase) -> anyhow::Result<Self> {
+    pub fn find(base: &IncrementalBase) -> anyhow::Result<Option<Self>> {
         match base {
-            IncrementalBase::Lsn(lsn) => Ok(Self { lsn: *lsn, time: None, dir: None }),
+            IncrementalBase::Lsn(lsn) => Ok(Some(Self { lsn: *lsn, time: None, dir: None })),
+            IncrementalBase::Recorded(_) => Ok(None),
             IncrementalBase::Dir(dir) => Self::in_dir(dir)
+                .map(Some)
                 .context("find the base of the incremental backup")
                 .hint("--incremental-basedir is the directory of the backup before this one, or of its --extra-lsndir"),
         }
+    }
+
+    /// The recorded backup that `key` names.
+    ///
+    /// # Errors
+    ///
+    /// The server has recorded none.
+    pub fn recorded(
+        key: &RecordKey,
+        facts: &ServerFacts,
+        session: &mut Session,
+        report: &Report,
+    ) -> anyhow::Result<Self> {
+        let (lsn, time) = History::of(&facts.version).find(session, key, report)?;
+        Ok(Self { lsn, time, dir: None })
     }
 
     fn in_dir(dir: &Path) -> anyhow::Result<Self> {
@@ -194,7 +212,7 @@ mod tests {
         for name in ["xtrabackup_checkpoints", "mariadb_backup_checkpoints"] {
             let path = dir.path().join(name);
             fs::write(&path, FULL).unwrap();
-            let base = find().unwrap();
+            let base = find().unwrap().unwrap();
             assert_eq!((base.lsn, base.time), (Lsn(45441), None));
             fs::write(&path, FULL.replace("to_lsn = 45441", "to_lsn = x")).unwrap();
             let error = format!("{:#}", find().unwrap_err());
@@ -204,7 +222,7 @@ mod tests {
         fs::write(dir.path().join("xtrabackup_checkpoints"), FULL).unwrap();
         fs::write(dir.path().join("xtrabackup_info"), "start_time = 2026-11-21 11:58:20\n")
             .unwrap();
-        assert!(find().unwrap().time.is_some());
+        assert!(find().unwrap().unwrap().time.is_some());
         fs::write(dir.path().join("mariabackup_incomplete"), "").unwrap();
         let error = format!("{:#}", find().unwrap_err());
         assert!(error.contains("not a complete backup"), "{error}");

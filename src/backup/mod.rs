@@ -12,6 +12,7 @@ pub mod copy;
 pub mod definitions;
 pub mod engines;
 pub mod first_page;
+pub mod history;
 mod key_check;
 pub mod log_copy;
 mod monitor;

@@ -29,6 +29,7 @@ use super::attempt::Attempt;
 use super::base::Base;
 use super::copy::{Changes, Copied, DecryptedPages, PageCopy, Source, SourceKind, Throttle};
 use super::engines::OtherEngines;
+use super::history::History;
 use super::log_copy::LogCopy;
 use super::monitor::Monitor;
 use super::plan::{self, Plan, is_written_under_locks};
@@ -41,8 +42,8 @@ use crate::filter::TableFilter;
 use crate::hint::WithHint;
 use crate::hints;
 use crate::hooks::{self, dbug};
-use crate::metadata::{CorruptedPages, corrupted_pages};
-use crate::options::{BackupOptions, EngineBinlog, Output, StreamFormat};
+use crate::metadata::{CorruptedPages, Info, corrupted_pages};
+use crate::options::{BackupOptions, EngineBinlog, IncrementalBase, Output, StreamFormat};
 use crate::report::Report;
 use crate::sink::Sink;
 
@@ -72,7 +73,7 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         let limit = hints::raise_open_files_limit(wanted);
         report.say(format_args!("open files limit requested {wanted}, set to {limit}"));
     }
-    let base = options.incremental.as_ref().map(Base::find).transpose()?;
+    let base = options.incremental.as_ref().map(Base::find).transpose()?.flatten();
     let mut session = Session::connect(&options.connection)?;
     let facts = ServerFacts::read(&mut session)?;
     target::check_server(&facts, options, report)?;
@@ -82,8 +83,17 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
         mdl::privileges::check(&mut session, &facts)?;
         stages::warn_of_privileges(options, report, &mut session)?;
     }
+    let base = match &options.incremental {
+        Some(IncrementalBase::Recorded(key)) => {
+            Some(Base::recorded(key, &facts, &mut session, report)?)
+        }
+        _ => base,
+    };
     if let Some(base) = &base {
         base.check(&facts, &mut session, report)?;
+    }
+    if options.history.is_some() {
+        History::of(&facts.version).prepare(&mut session)?;
     }
     let changes = base.map(|base| Changes {
         since: base.lsn,
@@ -92,13 +102,18 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
     });
     let sink = target::open(options, &facts)?;
     let attempt = Attempt::begin(options, started, report)?;
-    let server = Server { facts: &facts, keys, session };
+    let server = Server { facts: &facts, keys, session: &mut session };
     let result = back_up(options, report, server, &filter, changes, &*sink, &attempt);
     let place = target::place(options);
-    let corrupted = attempt
+    let Done { info, corrupted } = attempt
         .end(result)
         .with_context(|| format!("the backup {place} is not complete"))
         .hint_if_full(target::no_space(options))?;
+    if options.history.is_some() {
+        History::of(&facts.version).record(&mut session, &info).with_context(|| {
+            format!("the backup {place} is complete, but it is not recorded on the server")
+        })?;
+    }
     if corrupted.is_empty() {
         return Ok(());
     }
@@ -122,7 +137,14 @@ pub fn run(options: &BackupOptions, report: &Report) -> anyhow::Result<()> {
 struct Server<'a> {
     facts: &'a ServerFacts,
     keys: Option<Arc<dyn KeySource>>,
-    session: Session,
+    session: &'a mut Session,
+}
+
+/// A complete backup.
+struct Done {
+    info: Info,
+    /// Pages that were damaged.
+    corrupted: CorruptedPages,
 }
 
 fn back_up(
@@ -133,10 +155,10 @@ fn back_up(
     changes: Option<Changes>,
     sink: &dyn Sink,
     attempt: &Attempt,
-) -> anyhow::Result<CorruptedPages> {
-    let Server { facts, keys, mut session } = server;
+) -> anyhow::Result<Done> {
+    let Server { facts, keys, session } = server;
     if options.checkpoint_now {
-        write_checkpoint(&mut session)?;
+        write_checkpoint(session)?;
         report.say("Finished waiting for checkpoint");
     }
     // First of all: changes made while files are listed and copied must be in the copied log.
@@ -145,9 +167,9 @@ fn back_up(
     let start = log.start_checkpoint().lsn;
     report.say(format_args!("Copying the redo log from LSN {start}"));
     let mut stages = Stages::new(options, report);
-    let checkpoint = stages.reserve_checkpoint(facts, &log, &mut session)?;
-    stages.lock_definitions(filter, &log, &mut session)?;
-    let stage = stages.start(&log, &mut session)?;
+    let checkpoint = stages.reserve_checkpoint(facts, &log, session)?;
+    stages.lock_definitions(filter, &log, session)?;
+    let stage = stages.start(&log, session)?;
     dbug::event("after_backup_stage_start");
     let locks = stages.monitors(&stage);
     let work = Backup { options, report, facts, filter, keys, changes, sink, log, locks };
@@ -162,7 +184,7 @@ fn back_up(
     let mut engines = engines.with_keys(work.keys.as_deref());
     let logged = Mutex::default();
     hooks::reach("before-listing");
-    let mut plan = Plan::discover(facts, filter, &mut session)?;
+    let mut plan = Plan::discover(facts, filter, session)?;
     work.tell_left_out(&plan);
     if options.engine_binlog == EngineBinlog::Skipped && !plan.binlog.is_empty() {
         report.say(format_args!("Skipping the binary log: {} files", plan.binlog.len()));
@@ -178,41 +200,41 @@ fn back_up(
             if work.can_replace() {
                 engines.copy_online(&plan)?;
             }
-            work.catch_up(&mut session)?;
+            work.catch_up(session)?;
             copied = work.copy_new_tables(&plan, &logged, copied)?;
 
-            work.catch_up(&mut session)?;
-            let stage = stages.flush(stage, &work.log, &mut session)?;
+            work.catch_up(session)?;
+            let stage = stages.flush(stage, &work.log, session)?;
             hooks::reach("in-flush");
             if work.can_replace() {
-                engines.copy_idle(&mut session, &plan)?;
+                engines.copy_idle(session, &plan)?;
             }
             Ok((stage, copied))
         })?;
         hooks::reach("before-block-ddl");
         // The server must not wait for whoever reads the backup.
         sink.hold(true);
-        Ok((stages.block_ddl(stage, &work.log, &mut session)?, copied))
+        Ok((stages.block_ddl(stage, &work.log, session)?, copied))
     })?;
     hooks::reach("in-block-ddl");
     dbug::event("after_backup_stage_block_ddl");
     let mut logged: LoggedFiles = logged.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let now = work.catch_up_with_ddl(&mut session, &mut logged)?;
+    let now = work.catch_up_with_ddl(session, &mut logged)?;
     dbug::event("backup_fix_ddl");
     let resolution = work.resolve_tablespaces(&now, &mut logged, &mut copied)?;
     dbug::event("after_backup_fix_ddl");
     engines.reconcile(&plan, &now)?;
     dbug::event("after_stage_block_ddl");
-    work.write_out_logs(&mut session)?;
+    work.write_out_logs(session)?;
     hooks::reach("before-block-commit");
 
-    let mut stage = stages.block_commit(stage, &work.log, &mut session)?;
+    let mut stage = stages.block_commit(stage, &work.log, session)?;
     hooks::reach("in-block-commit");
     dbug::event("after_backup_stage_block_commit");
     let aria_log = aria_log.into_inner().unwrap_or_else(PoisonError::into_inner);
     let point = work.read_point(&mut stage, &mut engines, aria_log)?;
     if options.locks.kind == LockKind::None {
-        work.check_unchanged(&mut session, &now, &engines)?;
+        work.check_unchanged(session, &now, &engines)?;
     }
     let lock_time = stages.end(stage)?.ddl_blocked;
     sink.hold(false);
@@ -599,22 +621,21 @@ impl Backup<'_> {
     }
 
     /// After the locks: the rest of the redo log, metadata, everything to stable storage. The
-    /// checkpoints file comes last, because it alone says that this is a backup. Returns the pages
-    /// that were damaged.
+    /// checkpoints file comes last, because it alone says that this is a backup.
     fn finish(
         self,
-        mut session: Session,
+        session: &mut Session,
         point: &Point,
         copied: Copied,
         logged: &mut LoggedFiles,
         started: DateTime<Local>,
         lock_time: Duration,
-    ) -> anyhow::Result<CorruptedPages> {
+    ) -> anyhow::Result<Done> {
         self.report.say(format_args!(
             "mariabackup: The latest check point (for incremental): '{}'",
             point.checkpoint
         ));
-        self.wait_for_end(&mut session, point)?;
+        self.wait_for_end(session, point)?;
         let (log, events) = self.log.finish(LOG_PATIENCE)?;
         for event in &events {
             if let Some(what) = spaces::late_ddl(event, self.filter) {
@@ -641,12 +662,12 @@ impl Backup<'_> {
             started,
             lock_time,
         };
-        metadata.write(self.sink, &mut session, self.report)?;
+        let info = metadata.write(self.sink, session, self.report)?;
         self.report.say(format_args!(
             "Redo log (from LSN {} to {}) was copied.",
             log.checkpoint.lsn, log.end_lsn
         ));
-        Ok(corrupted)
+        Ok(Done { info, corrupted })
     }
 
     /// Without locks: fails if tables of other engines, or definitions, are not those of `before`.

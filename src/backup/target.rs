@@ -15,6 +15,7 @@ use mdl::facts::ServerFacts;
 use mdl::position::BinlogPosition;
 use mdl::session::Session;
 
+use super::history::stream_format;
 use super::key_check;
 use crate::durable;
 use crate::hint::WithHint;
@@ -23,7 +24,7 @@ use crate::keys_source;
 use crate::metadata::incomplete;
 use crate::metadata::{
     self, BackupMyCnf, BackupType, Checkpoints, CorruptedPages, Info, MetadataNames, Plugins,
-    corrupted_pages, info,
+    corrupted_pages,
 };
 use crate::options::{BackupOptions, Compress, Output, StreamFormat};
 use crate::report::Report;
@@ -240,7 +241,8 @@ pub struct Metadata<'a> {
 }
 
 impl Metadata<'_> {
-    /// Writes all of them and has the whole backup on stable storage when it returns.
+    /// Writes all of them and has the whole backup on stable storage when it returns. Returns what
+    /// the info file tells.
     ///
     /// # Errors
     ///
@@ -250,7 +252,7 @@ impl Metadata<'_> {
         sink: &dyn Sink,
         session: &mut Session,
         report: &Report,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Info> {
         let version = &self.facts.version;
         let names = MetadataNames::for_version(version.major, version.minor);
         let place = place(self.options);
@@ -268,13 +270,13 @@ impl Metadata<'_> {
         let uuid = session.query_value("SELECT UUID()").context("ask the server for a UUID")?;
         let info = Info {
             uuid,
-            name: String::new(),
+            name: self.options.history.clone().unwrap_or_default(),
             tool_name: self.options.tool_name.clone(),
             tool_command: self.options.tool_command.clone(),
             tool_version: version.series_text(),
             server_version: version.to_string(),
-            start_time: info::time(self.started),
-            end_time: info::time(Local::now()),
+            start_time: self.started,
+            end_time: Local::now(),
             lock_time: self.lock_time.as_secs(),
             binlog_pos: self.binlog.cloned(),
             from_lsn: self.base.unwrap_or(Lsn(0)),
@@ -284,8 +286,7 @@ impl Metadata<'_> {
             format: match self.options.output {
                 Output::Directory => "file",
                 Output::Stream(StreamFormat::Tar) => "tar",
-                Output::Stream(_) if version.series() < (10, 6) => "xbstream",
-                Output::Stream(_) => "mbstream",
+                Output::Stream(StreamFormat::Xbstream) => stream_format(version),
             },
             compressed: self.options.compress.is_some(),
         };
@@ -308,7 +309,8 @@ impl Metadata<'_> {
             recover_binlog_info: (version.series() >= (10, 6)).then_some(false),
         };
         self.write_for_scripts(sink, names.checkpoints, &checkpoints.render())?;
-        sink.complete().with_context(|| format!("sync the backup {place}"))
+        sink.complete().with_context(|| format!("sync the backup {place}"))?;
+        Ok(info)
     }
 
     /// Writes a file to the backup, and to the directory of `--extra-lsndir`.

@@ -22,11 +22,15 @@ use crate::filter::{FilterOptions, ListFile};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
     BackupOptions, Command, Compress, DecompressOptions, EngineBinlog, IncrementalBase,
-    LongQueries, Output, PrepareOptions, RestoreMode, RestoreOptions, StreamFormat, VerifyOptions,
+    LongQueries, Output, PrepareOptions, RecordKey, RestoreMode, RestoreOptions, StreamFormat,
+    VerifyOptions,
 };
 
 /// Where Debian's server keeps its data.
 pub(super) const DATADIR: &str = "/var/lib/mysql";
+
+/// Characters that the column for names holds.
+const HISTORY_NAME_LEN: usize = 255;
 
 impl Parser<'_> {
     /// Decides what is to be done, once everything is read.
@@ -233,6 +237,7 @@ impl Parser<'_> {
             compress: self.compress(),
             makes_parents: self.interface == Interface::Innobackupex,
             incremental: self.incremental_base()?,
+            history: self.history()?,
             extra_lsndir: self.path("extra-lsndir"),
             connection: self.connection()?,
             datadir: self.path("datadir"),
@@ -292,8 +297,42 @@ impl Parser<'_> {
         Some(Compress { compression, threads: threads.unwrap_or(NonZeroUsize::MIN) })
     }
 
+    /// The name to record the backup by; `--history` alone gives an empty one.
+    fn history(&self) -> Result<Option<String>, UsageError> {
+        let Some(name) = self.words("history")? else { return Ok(None) };
+        // The column takes no more, and cut it would not be found again.
+        if name.chars().count() > HISTORY_NAME_LEN || name.chars().any(|c| c > '\u{FFFF}') {
+            let text = format!(
+                "Error: value of --history is longer than {HISTORY_NAME_LEN} characters or has \
+                 characters of four bytes, which the server's table does not take"
+            );
+            return Err(UsageError::Message(text));
+        }
+        Ok(Some(name))
+    }
+
+    /// The text of `option`, also an empty one; `None` where it is not given or taken back.
+    fn words(&self, option: &str) -> Result<Option<String>, UsageError> {
+        match self.settings.value(option) {
+            Value::Text(_) => Ok(Some(self.utf8(option)?.unwrap_or_default())),
+            _ => Ok(None),
+        }
+    }
+
+    fn recorded_base(&self) -> Result<Option<IncrementalBase>, UsageError> {
+        let name = self.words("incremental-history-name")?.map(RecordKey::Name);
+        let uuid = self.words("incremental-history-uuid")?.map(RecordKey::Uuid);
+        if name.is_some() && uuid.is_some() {
+            let text = "It is allowed to use either --incremental-history-name or \
+                        --incremental-history-uuid, but not both.";
+            return Err(UsageError::Message(text.to_owned()));
+        }
+        Ok(name.or(uuid).map(IncrementalBase::Recorded))
+    }
+
     /// The first of these that is given counts, as in the reference.
     fn incremental_base(&self) -> Result<Option<IncrementalBase>, UsageError> {
+        let recorded = self.recorded_base()?;
         let is_given = |name| self.settings.origin(name).is_some();
         if is_given("incremental-lsn") {
             let text = self.settings.text("incremental-lsn").unwrap_or_default();
@@ -315,7 +354,7 @@ impl Parser<'_> {
             let text = "Error: --incremental-basedir is empty";
             return Err(UsageError::Message(text.to_owned()));
         }
-        Ok(dir)
+        Ok(dir.or(recorded))
     }
 
     fn engine_binlog(&self) -> EngineBinlog {

@@ -468,8 +468,17 @@ pub static OPTIONS: &[Spec] = &[
          as in --extra-lsndir, are enough.",
     ),
     text("incremental-dir", PREPARE, "Incremental backup to apply to the target; it is only read."),
-    text("incremental-history-name", BACKUP, "Base on the newest backup of that series.").not_yet(),
-    text("incremental-history-uuid", BACKUP, "Base on the backup with that UUID.").not_yet(),
+    text(
+        "incremental-history-name",
+        BACKUP,
+        "Back up only pages newer than the newest backup that the server has recorded by this name \
+         (--history).",
+    ),
+    text(
+        "incremental-history-uuid",
+        BACKUP,
+        "Back up only pages newer than the recorded backup that has this UUID.",
+    ),
     flag("incremental-force-scan", BACKUP, "No effect.").no_effect(),
     text(
         "tables",
@@ -530,7 +539,13 @@ pub static OPTIONS: &[Spec] = &[
         "Take no lock at all: for servers with InnoDB tables alone, where nobody runs DDL. The \
          position in the binary log is not exact.",
     ),
-    text("history", BACKUP, "Record the backup in a table of the server.").optional().not_yet(),
+    text(
+        "history",
+        BACKUP,
+        "Record the backup by this name in a table of the server, mysql.mariadb_backup_history \
+         (before 10.11, PERCONA_SCHEMA.xtrabackup_history).",
+    )
+    .optional(),
     flag_on(
         "binlog",
         BACKUP_PREPARE,

@@ -14,7 +14,8 @@ use super::*;
 use crate::compression::Compression;
 use crate::keys_source::KeyOptions;
 use crate::options::{
-    BackupOptions, IncrementalBase, LongQueries, PrepareOptions, RestoreMode, RestoreOptions,
+    BackupOptions, IncrementalBase, LongQueries, PrepareOptions, RecordKey, RestoreMode,
+    RestoreOptions,
 };
 
 /// An environment without any option file, whose working directory is `/start`.
@@ -123,6 +124,31 @@ fn the_base_is_an_lsn_or_a_directory() {
         assert_eq!(base(&["--incremental-basedir=/b", &option]), base(&[&option]));
     }
     assert_eq!(base(&["--incremental-basedir=/b"]), Some(IncrementalBase::Dir("/b".into())));
+    let name = |name: &str| Some(IncrementalBase::Recorded(RecordKey::Name(name.to_owned())));
+    assert_eq!(base(&["--incremental-history-name=n"]), name("n"));
+    // That of backups with --history alone; never a full backup.
+    assert_eq!(base(&["--incremental-history-name="]), name(""));
+    let uuid = IncrementalBase::Recorded(RecordKey::Uuid("u".to_owned()));
+    assert_eq!(base(&["--incremental-history-uuid=u"]), Some(uuid));
+    for first in ["--incremental-lsn=7", "--incremental-basedir=/b"] {
+        assert_eq!(base(&["--incremental-history-name=n", first]), base(&[first]));
+    }
+}
+
+#[test]
+fn a_backup_is_recorded_by_a_name() {
+    let history = |words: &[&str]| backup(&[words, &["--backup"]].concat()).history;
+    assert_eq!(history(&[]), None);
+    assert_eq!(history(&["--history"]), Some(String::new()));
+    assert_eq!(history(&["--history=week 3"]), Some("week 3".to_owned()));
+    assert_eq!(history(&["--history=n", "--skip-history"]), None);
+    let longest = "ä".repeat(255);
+    assert_eq!(history(&[&format!("--history={longest}")]), Some(longest.clone()));
+    for name in [format!("{longest}x"), "\u{1F600}".to_owned()] {
+        let (code, text) = refused(&["--backup", &format!("--history={name}")]);
+        assert_eq!(code, 1);
+        assert!(text.contains("--history is longer than 255 characters"), "{text}");
+    }
 }
 
 #[test]
@@ -261,6 +287,12 @@ fn misplaced_and_contradicting_options_have_theirs() {
             &["--backup", "--incremental-basedir="],
             1,
             "[00] NOW Error: --incremental-basedir is empty",
+        ),
+        (
+            &["--backup", "--incremental-history-name=a", "--incremental-history-uuid=b"],
+            1,
+            "[00] NOW It is allowed to use either --incremental-history-name or \
+             --incremental-history-uuid, but not both.",
         ),
         (&["--mariadbd"], 1, "[00] NOW option '--mariadbd' is not supported yet by this version"),
         (&["--backup", "--target-dir="], 1, "[00] NOW Error: --target-dir is empty"),

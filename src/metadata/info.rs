@@ -13,7 +13,7 @@ use super::{MetadataNames, binlog_in_words, one_line, read_text};
 /// Form of times.
 const TIME: &str = "%Y-%m-%d %H:%M:%S";
 
-/// Contents of the info file. Times are `YYYY-MM-DD HH:MM:SS`, local.
+/// Contents of the info file. Times there are `YYYY-MM-DD HH:MM:SS`, local.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// `SELECT UUID()`.
@@ -29,9 +29,9 @@ pub struct Info {
     /// `SELECT VERSION()`.
     pub server_version: String,
     /// When the backup began.
-    pub start_time: String,
+    pub start_time: DateTime<Local>,
     /// When it ended.
-    pub end_time: String,
+    pub end_time: DateTime<Local>,
     /// Whole seconds for which DDL was blocked.
     pub lock_time: u64,
     /// Binary log position, if there is a binary log.
@@ -90,6 +90,7 @@ impl Info {
         let binlog_pos = self.binlog_pos.as_ref().map(binlog_in_words).unwrap_or_default();
         let (lock_time, from_lsn, to_lsn) =
             (self.lock_time.to_string(), self.from_lsn.to_string(), self.to_lsn.to_string());
+        let (start_time, end_time) = (time(self.start_time), time(self.end_time));
         let lines: [(&str, &str); 17] = [
             ("uuid", &self.uuid),
             ("name", &self.name),
@@ -98,8 +99,8 @@ impl Info {
             ("tool_version", &self.tool_version),
             ("ibbackup_version", &self.tool_version),
             ("server_version", &self.server_version),
-            ("start_time", &self.start_time),
-            ("end_time", &self.end_time),
+            ("start_time", &start_time),
+            ("end_time", &end_time),
             ("lock_time", &lock_time),
             ("binlog_pos", &binlog_pos),
             ("innodb_from_lsn", &from_lsn),
@@ -130,7 +131,7 @@ pub fn start_time(path: &Path) -> Option<SystemTime> {
 }
 
 /// A time as the info file has it.
-pub fn time(time: DateTime<Local>) -> String {
+fn time(time: DateTime<Local>) -> String {
     time.format(TIME).to_string()
 }
 
@@ -165,8 +166,8 @@ compressed = N
             tool_command: "--no-defaults --backup -uroot -S /tmp/s.sock --target-dir=full".into(),
             tool_version: "10.11.19-MariaDB".into(),
             server_version: "10.11.19-MariaDB-0+deb12u1".into(),
-            start_time: "2026-11-21 11:58:20".into(),
-            end_time: "2026-11-21 11:58:21".into(),
+            start_time: Local.with_ymd_and_hms(2026, 11, 21, 11, 58, 20).unwrap(),
+            end_time: Local.with_ymd_and_hms(2026, 11, 21, 11, 58, 21).unwrap(),
             lock_time: 0,
             binlog_pos: None,
             from_lsn: Lsn(0),
