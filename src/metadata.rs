@@ -29,7 +29,10 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use mdl::galera::GaleraPosition;
 use mdl::position::BinlogPosition;
+use mdl::replica::{Primary, ReplicaPosition};
+use mdl::session::string_literal;
 
 /// Longest metadata file that is read; real ones have a few hundred bytes.
 const MAX_LEN: u64 = 1 << 20;
@@ -90,6 +93,53 @@ pub fn binlog_in_words(at: &BinlogPosition) -> String {
     let gtid = one_line(gtid);
     format!("filename '{file}', position '{position}', GTID of the last change '{gtid}'")
 }
+
+/// Contents of the slave info file: statements with which a copy becomes such a replica.
+pub fn slave_info(at: &ReplicaPosition) -> String {
+    let by_gtid = |primary: &Primary| primary.uses_gtid && !at.gtid.is_empty();
+    let mut lines = Vec::new();
+    if at.primaries.iter().any(by_gtid) {
+        lines.push(format!("SET GLOBAL gtid_slave_pos = '{}';\n", one_line(&at.gtid)));
+    }
+    lines.extend(at.primaries.iter().map(|primary| {
+        let Primary { connection, file, position, .. } = primary;
+        let name = if connection.is_empty() {
+            String::new()
+        } else {
+            format!("{} ", string_literal(connection))
+        };
+        if by_gtid(primary) {
+            format!("CHANGE MASTER {name}TO master_use_gtid = slave_pos;\n")
+        } else {
+            format!("CHANGE MASTER {name}TO MASTER_LOG_FILE='{file}', MASTER_LOG_POS={position};\n")
+        }
+    }));
+    lines.concat()
+}
+
+/// Where a replica goes on in words, as the messages have it.
+pub fn slave_in_words(at: &ReplicaPosition) -> String {
+    let by_gtid = |primary: &Primary| primary.uses_gtid && !at.gtid.is_empty();
+    let gtid = at.primaries.iter().any(by_gtid);
+    let gtid = gtid.then(|| format!("gtid_slave_pos '{}'", one_line(&at.gtid)));
+    let primaries = at.primaries.iter().map(|primary| {
+        let Primary { connection, file, position, .. } = primary;
+        if by_gtid(primary) {
+            format!("master '{connection}' master_use_gtid = slave_pos")
+        } else {
+            format!("master '{connection}' filename '{file}' position '{position}'")
+        }
+    });
+    gtid.into_iter().chain(primaries).collect::<Vec<_>>().join("; ")
+}
+
+/// Contents of the Galera info files.
+pub fn galera_info(at: &GaleraPosition) -> String {
+    format!("{}:{} {}\n", at.uuid, at.seqno, at.domain)
+}
+
+/// A second name of the Galera info file, from 10.6 on: the donor's state, which prepare leaves.
+pub const DONOR_GALERA_INFO: &str = "donor_galera_info";
 
 /// `text` without what would end its line.
 fn one_line(text: &str) -> String {

@@ -90,6 +90,8 @@ pub struct BackupOptions {
     pub log_page_corruption: bool,
     /// `--extended-validation`
     pub extended_validation: bool,
+    /// Which positions of the server belong to the backup.
+    pub positions: PositionOptions,
     /// `--binlog`, `--skip-binlog`
     pub engine_binlog: EngineBinlog,
     /// Which databases and tables belong to the backup.
@@ -155,6 +157,30 @@ pub struct Compress {
     pub compression: Compression,
     /// Threads.
     pub threads: NonZeroUsize,
+}
+
+/// Which positions of the server belong to a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositionOptions {
+    /// `--binlog-info`
+    pub binlog: BinlogInfo,
+    /// `--slave-info`
+    pub replica: bool,
+    /// `--galera-info`
+    pub galera: bool,
+    /// `--safe-slave-backup`, and how long at most.
+    pub safe_replica: Option<Duration>,
+}
+
+/// Where the position in the binary log comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BinlogInfo {
+    /// It is left out.
+    Off,
+    /// From InnoDB, by `--prepare`.
+    Recovered,
+    /// From the server, where it writes a binary log.
+    Recorded,
 }
 
 /// What becomes of the binary log that `InnoDB` keeps (12.3 and later).

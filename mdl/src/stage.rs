@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use innodb::Lsn;
 
+use crate::galera::GaleraPosition;
 use crate::kept::KeptSession;
 use crate::position::{self, BinlogPosition};
+use crate::replica::ReplicaPosition;
 use crate::session::{ConnectOptions, Rows, Session, SessionError};
 use crate::wait::{self, Manner, Watch};
 
@@ -263,6 +265,24 @@ impl StageSession<CommitBlocked> {
     /// As [`query`](Self::query).
     pub fn flush_engine_logs(&mut self) -> Result<(), SessionError> {
         self.query(FLUSH_ENGINE_LOGS).map(drop)
+    }
+
+    /// Where the server goes on as a replica; `None` if it is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub fn replica_position(&mut self) -> Result<Option<ReplicaPosition>, SessionError> {
+        ReplicaPosition::read(|sql| self.query(sql))
+    }
+
+    /// What the server tells as a node of Galera; `None` if it is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub fn galera_position(&mut self) -> Result<Option<GaleraPosition>, SessionError> {
+        GaleraPosition::read(|sql| self.query(sql))
     }
 
     /// Position in the binary log; `None` if the server writes none.

@@ -18,6 +18,7 @@ pub mod log_copy;
 mod monitor;
 pub mod other_files;
 pub mod plan;
+mod positions;
 pub mod redo_copy;
 pub mod rocksdb;
 mod run;

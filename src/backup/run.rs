@@ -21,7 +21,6 @@ use innodb::encrypted::KeySource;
 use innodb::{Lsn, SpaceId};
 use mdl::facts::ServerFacts;
 use mdl::lock::TableLocks;
-use mdl::position::BinlogPosition;
 use mdl::session::{Session, SessionError};
 use mdl::stage::{CommitBlocked, LockKind, LockMonitor, StageSession};
 
@@ -33,6 +32,7 @@ use super::history::History;
 use super::log_copy::LogCopy;
 use super::monitor::Monitor;
 use super::plan::{self, Plan, is_written_under_locks};
+use super::positions::{self, Positions};
 use super::rocksdb::MyRocks;
 use super::spaces::{self, LoggedFiles, Resolution, TableName};
 use super::stages::{self, Stages};
@@ -161,6 +161,10 @@ fn back_up(
         write_checkpoint(session)?;
         report.say("Finished waiting for checkpoint");
     }
+    if options.check_privileges {
+        positions::check_privileges(&mut session, options.positions)?;
+    }
+    let replica = positions::stop_replica(options, report)?;
     // First of all: changes made while files are listed and copied must be in the copied log.
     let creator = facts.version.creator();
     let log = LogCopy::start(&facts.log_group_home_dir(), &creator, keys.clone(), sink)?;
@@ -238,6 +242,7 @@ fn back_up(
     }
     let lock_time = stages.end(stage)?.ddl_blocked;
     sink.hold(false);
+    drop(replica);
     hooks::reach("after-end");
     locks.check()?;
 
@@ -269,8 +274,8 @@ struct Point {
     checkpoint: Lsn,
     /// The end of the copied log.
     end: Lsn,
-    /// Position in the binary log, if there is one.
-    binlog: Option<BinlogPosition>,
+    /// Where the server stands in other logs.
+    positions: Positions,
     /// Aria's log.
     aria_log: LogSnapshot,
 }
@@ -614,10 +619,9 @@ impl Backup<'_> {
         ensure!(copied <= end, "the redo log was copied to LSN {copied}, beyond LSN {end}");
         self.log.resume_until(end)?;
         self.flush_logs(stage.flush_engine_logs())?;
-        // Where there is none, the privilege to ask is not needed.
-        let binlog = if self.facts.log_bin { stage.binlog_position()? } else { None };
+        let positions = Positions::read(stage, self.facts, self.options.positions)?;
         let aria_log = aria_log.finish()?;
-        Ok(Point { checkpoint, end, binlog, aria_log })
+        Ok(Point { checkpoint, end, positions, aria_log })
     }
 
     /// After the locks: the rest of the redo log, metadata, everything to stable storage. The
@@ -657,7 +661,7 @@ impl Backup<'_> {
             base: self.changes.as_ref().map(|changes| changes.since),
             checkpoint: point.checkpoint,
             end: log.end_lsn,
-            binlog: point.binlog.as_ref(),
+            positions: &point.positions,
             corrupted: &corrupted,
             started,
             lock_time,

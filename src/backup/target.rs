@@ -12,11 +12,11 @@ use innodb::Lsn;
 use innodb::datadir::DataFilePath;
 use innodb::encrypted::KeySource;
 use mdl::facts::ServerFacts;
-use mdl::position::BinlogPosition;
 use mdl::session::Session;
 
 use super::history::stream_format;
 use super::key_check;
+use super::positions::Positions;
 use crate::durable;
 use crate::hint::WithHint;
 use crate::hooks;
@@ -26,7 +26,7 @@ use crate::metadata::{
     self, BackupMyCnf, BackupType, Checkpoints, CorruptedPages, Info, MetadataNames, Plugins,
     corrupted_pages,
 };
-use crate::options::{BackupOptions, Compress, Output, StreamFormat};
+use crate::options::{BackupOptions, BinlogInfo, Compress, Output, StreamFormat};
 use crate::report::Report;
 use crate::sink::{Archive, Compressed, LocalDir, Sink, Spool, Stream};
 use crate::stdio;
@@ -230,8 +230,8 @@ pub struct Metadata<'a> {
     pub checkpoint: Lsn,
     /// The end of the log.
     pub end: Lsn,
-    /// Position in the binary log.
-    pub binlog: Option<&'a BinlogPosition>,
+    /// Where the server stands in other logs.
+    pub positions: &'a Positions,
     /// Pages that were damaged.
     pub corrupted: &'a CorruptedPages,
     /// When the backup began.
@@ -259,11 +259,7 @@ impl Metadata<'_> {
         let target = self.options.target_dir.display();
         report.say(format_args!("Backup created in directory '{target}/'"));
         hooks::reach("before-metadata");
-        if let Some(binlog) = self.binlog {
-            let words = metadata::binlog_in_words(binlog);
-            report.say(format_args!("MySQL binlog position: {words}"));
-            write(sink, names.binlog_info, &metadata::binlog_info(binlog))?;
-        }
+        self.positions.write(sink, &names, self.facts, self.options.positions, report)?;
         report.say("Writing backup-my.cnf");
         write(sink, metadata::BACKUP_MY_CNF, &self.my_cnf(report)?.render())?;
         report.say(format_args!("Writing {}", names.info));
@@ -278,7 +274,7 @@ impl Metadata<'_> {
             start_time: self.started,
             end_time: Local::now(),
             lock_time: self.lock_time.as_secs(),
-            binlog_pos: self.binlog.cloned(),
+            binlog_pos: self.positions.binlog.clone(),
             from_lsn: self.base.unwrap_or(Lsn(0)),
             to_lsn: self.checkpoint,
             partial: self.options.filter.is_given(),
@@ -306,7 +302,8 @@ impl Metadata<'_> {
             from_lsn: self.base.unwrap_or(Lsn(0)),
             to_lsn: self.checkpoint,
             last_lsn: self.end,
-            recover_binlog_info: (version.series() >= (10, 6)).then_some(false),
+            recover_binlog_info: (version.series() >= (10, 6))
+                .then_some(self.options.positions.binlog == BinlogInfo::Recovered),
         };
         self.write_for_scripts(sink, names.checkpoints, &checkpoints.render())?;
         sink.complete().with_context(|| format!("sync the backup {place}"))?;
@@ -347,7 +344,16 @@ impl Metadata<'_> {
     }
 }
 
-fn write(sink: &dyn Sink, name: &str, text: &(impl AsRef<[u8]> + ?Sized)) -> anyhow::Result<()> {
+/// Writes a whole file to the backup.
+///
+/// # Errors
+///
+/// Any failure to write.
+pub fn write(
+    sink: &dyn Sink,
+    name: &str,
+    text: &(impl AsRef<[u8]> + ?Sized),
+) -> anyhow::Result<()> {
     let written = sink.create(&PathBuf::from(name)).and_then(|out| {
         let bytes = text.as_ref();
         out.write_at(0, bytes)?;

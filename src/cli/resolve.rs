@@ -21,9 +21,7 @@ use crate::compression::Compression;
 use crate::filter::{FilterOptions, ListFile};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, Command, Compress, DecompressOptions, EngineBinlog, IncrementalBase,
-    LongQueries, Output, PrepareOptions, RecordKey, RestoreMode, RestoreOptions, StreamFormat,
-    VerifyOptions,
+    BackupOptions, BinlogInfo, Command, Compress, DecompressOptions, EngineBinlog, IncrementalBase, LongQueries, Output, PositionOptions, PrepareOptions, RecordKey, RestoreMode, RestoreOptions, StreamFormat, VerifyOptions,
 };
 
 /// Where Debian's server keeps its data.
@@ -98,6 +96,13 @@ impl Parser<'_> {
         self.protocol()?;
         self.check_name("stream", &["mbstream", "xbstream", "tar"])?;
         self.check_name("compress", &["quicklz", "zstd", "lz4"])?;
+        let is_set = |name| self.settings.flag(name);
+        if is_set("slave-info") && is_set("no-lock") && !is_set("safe-slave-backup") {
+            let text = "Error: --slave-info is used with --no-lock but without \
+                        --safe-slave-backup. The binlog position cannot be consistent with the \
+                        backup data.";
+            return Err(UsageError::Message(text.to_owned()));
+        }
         if self.settings.text("datadir").is_some_and(|datadir| datadir == "./") {
             let text = "mariabackup: Error: Please set parameter 'datadir'";
             return Err(UsageError::Message(text.to_owned()));
@@ -255,6 +260,7 @@ impl Parser<'_> {
                 kill_type: self.query_type("kill-long-query-type")?,
             },
             keys: self.keys(Mode::Backup)?,
+            positions: self.positions(),
             extended_validation: self.settings.flag("extended-validation"),
             log_page_corruption: self.settings.flag("log-innodb-page-corruption"),
             engine_binlog: self.engine_binlog(),
@@ -355,6 +361,22 @@ impl Parser<'_> {
             return Err(UsageError::Message(text.to_owned()));
         }
         Ok(dir.or(recorded))
+    }
+
+    fn positions(&self) -> PositionOptions {
+        let binlog = match self.settings.value("binlog-info") {
+            Value::Choice("off") => BinlogInfo::Off,
+            Value::Choice("lockless") => BinlogInfo::Recovered,
+            _ => BinlogInfo::Recorded,
+        };
+        let patience = self.settings.number("safe-slave-backup-timeout").unwrap_or(300);
+        let is_safe = self.settings.flag("safe-slave-backup");
+        PositionOptions {
+            binlog,
+            replica: self.settings.flag("slave-info"),
+            galera: self.settings.flag("galera-info"),
+            safe_replica: is_safe.then(|| Duration::from_secs(patience)),
+        }
     }
 
     fn engine_binlog(&self) -> EngineBinlog {

@@ -526,13 +526,25 @@ pub static OPTIONS: &[Spec] = &[
         "Bytes of a block of --compress=quicklz.",
     ),
     flag("remove-original", DECOMPRESS, "Delete compressed files once all are unpacked."),
-    flag("galera-info", BACKUP, "Record the state of the Galera node.").not_yet(),
-    flag("slave-info", BACKUP, "Record the position of the replica in its primary's log.")
-        .not_yet(),
-    flag("safe-slave-backup", BACKUP, "Stop the replica while it has open temporary tables.")
-        .not_yet(),
-    count("safe-slave-backup-timeout", (0, U32_MAX), 300, BACKUP, "Limit of --safe-slave-backup.")
-        .no_effect(),
+    flag(
+        "galera-info",
+        BACKUP,
+        "Record the state of the Galera node, begin a new file of its binary log, and copy the list \
+         of pages in its buffer pool.",
+    ),
+    flag("slave-info", BACKUP, "Record the position of the replica in its primaries' logs."),
+    flag(
+        "safe-slave-backup",
+        BACKUP,
+        "Stop the SQL thread of the replica, at a moment at which it has no temporary tables open.",
+    ),
+    count(
+        "safe-slave-backup-timeout",
+        (0, U32_MAX),
+        300,
+        BACKUP,
+        "Seconds that --safe-slave-backup may take.",
+    ),
     flag(
         "no-lock",
         BACKUP,
@@ -558,8 +570,7 @@ pub static OPTIONS: &[Spec] = &[
         BACKUP,
         "Whether to record the position in the binary log.",
     )
-    .optional()
-    .not_yet(),
+    .optional(),
     flag(
         "log-innodb-page-corruption",
         BACKUP,
