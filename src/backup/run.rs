@@ -162,7 +162,7 @@ fn back_up(
         report.say("Finished waiting for checkpoint");
     }
     if options.check_privileges {
-        positions::check_privileges(&mut session, options.positions)?;
+        positions::check_privileges(session, options.positions)?;
     }
     let replica = positions::stop_replica(options, report)?;
     // First of all: changes made while files are listed and copied must be in the copied log.

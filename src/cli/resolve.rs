@@ -21,7 +21,9 @@ use crate::compression::Compression;
 use crate::filter::{FilterOptions, ListFile};
 use crate::keys_source::{self, KeyOptions};
 use crate::options::{
-    BackupOptions, BinlogInfo, Command, Compress, DecompressOptions, EngineBinlog, IncrementalBase, LongQueries, Output, PositionOptions, PrepareOptions, RecordKey, RestoreMode, RestoreOptions, StreamFormat, VerifyOptions,
+    BackupOptions, BinlogInfo, Command, Compress, DecompressOptions, EngineBinlog, IncrementalBase,
+    LongQueries, Output, PositionOptions, PrepareOptions, RecordKey, RestoreMode, RestoreOptions,
+    StreamFormat, VerifyOptions,
 };
 
 /// Where Debian's server keeps its data.
