@@ -78,7 +78,7 @@ pub fn install(needs: &[Need]) -> anyhow::Result<()> {
             Need::Build => packages.extend(["gcc", "libc6-dev", "make", "perl"]),
             Need::Fuzz => packages.push("g++"),
             Need::Programs => {
-                packages.extend(["zstd", "lz4", "pigz", "socat", "lsof", "pv", "openssl"])
+                packages.extend(["zstd", "lz4", "pigz", "socat", "lsof", "pv", "openssl"]);
             }
             Need::Server if system.codename == OWN_RELEASE => {
                 packages.extend(server_packages(OWN_RELEASE));
