@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use innodb::encrypted::{CipherMode, KeySource};
-use keys::{Digest, FileKeyOptions, FileKeys, Filekey, VaultKeys, VaultOptions};
+use keys::{DebugKeys, Digest, FileKeyOptions, FileKeys, Filekey, VaultKeys, VaultOptions};
 use zeroize::Zeroizing;
 
 use crate::hint::WithHint;
@@ -37,6 +37,7 @@ pub const VAULT_TOKEN: &str = "hashicorp_key_management_token";
 const FILEKEY: &str = "file_key_management_filekey";
 const VAULT_URL: &str = "hashicorp_key_management_vault_url";
 /// Plugins that manage keys, as servers name them.
+const DEBUG: &str = "debug_key_management";
 const FILE: &str = "file_key_management";
 const VAULT: &str = "hashicorp_key_management";
 /// Part of the names of all plugins that manage keys.
@@ -93,6 +94,7 @@ pub fn open(
     let variables = Variables { plugins, options, plugin };
     let opened: anyhow::Result<Arc<dyn KeySource>> = match plugin {
         FILE => variables.key_file().map(|keys| Arc::new(keys) as _),
+        DEBUG => variables.number("version", 1).map(|latest| Arc::new(DebugKeys::new(latest)) as _),
         VAULT => variables.vault().map(|keys| Arc::new(keys) as _),
         _ => bail!("the key management {plugin} is not supported"),
     };

@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod debug_key_management;
 mod file_key_management;
 mod hashicorp_key_management;
 mod hex;
 
+pub use debug_key_management::DebugKeys;
 pub use file_key_management::{Digest, FileKeyError, FileKeyOptions, FileKeys, Filekey};
 pub use hashicorp_key_management::{VaultError, VaultKeys, VaultOptions};

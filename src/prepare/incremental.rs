@@ -195,6 +195,7 @@ impl Run<'_> {
             self.work.replace(&correction.path, &correction.bytes)?;
         }
         remove_empty_folders(dir)?;
+        other_files::make_empty_databases(self.work, self.source)?;
         self.work.sync()?;
         let checkpoints = after(&self.found.checkpoints, &self.source.found.checkpoints);
         let bytes = checkpoints.render();

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, bail, ensure};
 use mdl::filename::TableName;
@@ -34,6 +35,13 @@ const FOLDERS: [&str; 8] = [
 const PROGRAMS: [&str; 2] = ["mariadbd", "mysqld"];
 /// Options of the server while it works.
 const OPTION_FILE: &str = "mariabackup_export.tmp";
+/// What a server says of a table whose file is not there.
+const MISSES_A_TABLE: [&str; 4] = [
+    "Operating system error number 2 ",
+    "The error means the system cannot find the path specified",
+    "Could not find a valid tablespace file for",
+    "Refer to https://mariadb.com/kb/en/innodb-data-dictionary-troubleshooting",
+];
 /// Bytes of the buffer pool, as there.
 const MEMORY: u64 = 100 << 20;
 
@@ -77,14 +85,19 @@ pub(super) fn export(
         .args(["--innodb-buffer-pool-dump-at-shutdown=0", "--innodb-buffer-pool-load-at-startup=0"])
         .stdin(Stdio::piped())
         .stdout(io::stderr())
-        .stderr(Stdio::inherit());
+        .stderr(Stdio::piped());
+    let is_partial = Info::is_partial(dir)?;
     report.say(format_args!("Prepare export : executing {}", server.display()));
     let status = command.spawn().and_then(|mut child| {
-        if let Some(mut stdin) = child.stdin.take() {
-            // A server that does not read on says why.
-            let _ = stdin.write_all(statements(files).as_bytes());
-        }
-        child.wait()
+        let (stdin, messages) = (child.stdin.take(), child.stderr.take());
+        thread::scope(|scope| {
+            scope.spawn(|| messages.map(|messages| pass_on(messages, is_partial, report)));
+            if let Some(mut stdin) = stdin {
+                // A server that does not read on says why.
+                let _ = stdin.write_all(statements(files).as_bytes());
+            }
+            child.wait()
+        })
     });
     let _ = fs::remove_file(&option_file);
     let status = status.with_context(|| format!("run {}", server.display()))?;
@@ -100,6 +113,17 @@ pub(super) fn export(
     durable::sync_filesystem(dir).with_context(|| format!("sync {}", dir.display()))?;
     report.say(format_args!("{} tables were exported by a server.", files.len()));
     Ok(())
+}
+
+/// Passes on what the server says. Of a partial backup it misses the tables that were left out, and
+/// calls that errors: those are none.
+fn pass_on(messages: ChildStderr, is_partial: bool, report: &Report) {
+    for line in BufReader::new(messages).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        if !is_partial || !MISSES_A_TABLE.iter().any(|words| line.contains(words)) {
+            report.line(line);
+        }
+    }
 }
 
 /// One line for each statement, as the server wants it there.

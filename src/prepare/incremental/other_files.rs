@@ -19,6 +19,7 @@ use anyhow::Context;
 
 use super::plan::{copy, make_folder};
 use super::source::{Source, names};
+use crate::durable;
 use crate::metadata::MetadataNames;
 use crate::prepare::apply::Work;
 use crate::prepare::markers::remove_if_there;
@@ -75,6 +76,22 @@ pub(super) fn replace(work: Work<'_>, source: &Source) -> anyhow::Result<()> {
             .say_as(thread + 1, format_args!("Copying {} to ./{}", from.display(), path.display()));
         copy(work, &from, &to)
     })
+}
+
+/// Makes the databases that are empty in the incremental backup: they exist.
+///
+/// # Errors
+///
+/// What the system reports.
+pub(super) fn make_empty_databases(work: Work<'_>, source: &Source) -> anyhow::Result<()> {
+    for database in folders(&source.dir)? {
+        if names(&source.dir.join(&database))?.is_empty() {
+            let folder = work.dir.join(&database);
+            durable::create_dir_all(&folder)
+                .with_context(|| format!("create {}", folder.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file of the root of an incremental backup replaces that of the target.

@@ -39,6 +39,18 @@ fn the_result_is_that_of_the_reference_and_the_incremental_backup_stays() {
 }
 
 #[test]
+fn a_database_without_any_file_stays() {
+    let dir = backups();
+    for name in ["inc/bare", "base/bare", "base/left"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    fs::write(dir.path().join("base/bare/db.opt"), "").unwrap();
+    apply(dir.path(), &crate::prepare::storage::Disk).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("base/bare")).unwrap().count(), 0);
+    assert!(!dir.path().join("base/left").exists());
+}
+
+#[test]
 fn lists_of_changed_pages_are_checked_by_themselves() {
     let dir = backups();
     let inc = dir.path().join("inc");
