@@ -129,8 +129,9 @@ mod tests {
         let columns = ["Variable_name", "Value"];
         let lsn = read_lsn(LSN_CURRENT, |_| Ok(rows(&columns, &[LSN_CURRENT, "79866"])));
         assert_eq!(lsn.unwrap(), Some(Lsn(79866)));
-        for values in [&[][..], &[LSN_CURRENT, ""]] {
-            assert!(read_lsn(LSN_CURRENT, |_| Ok(rows(&columns, values))).is_err());
-        }
+        let nonsense = read_lsn(LSN_CURRENT, |_| Ok(rows(&columns, &[LSN_CURRENT, ""])));
+        assert!(nonsense.is_err());
+        // Without InnoDB.
+        assert_eq!(read_lsn(LSN_CURRENT, |_| Ok(rows(&columns, &[]))).unwrap(), None);
     }
 }
