@@ -327,8 +327,9 @@ mod tests {
         assert!(matches!(missing, Err(FileKeyError::SecretMissing { .. })));
         let error = open(testdata("sha1"), "FILE:/nonexistent").unwrap_err();
         assert_eq!(error.to_string(), "cannot read /nonexistent");
-        // The prefix is taken in this form alone.
-        let lower = open(testdata("sha1"), &format!("file:{}", path.display()));
+        // The prefix is taken in this form alone. Of 256 wrong secrets one decrypts to something: this
+        // one does not.
+        let lower = open(testdata("sha1"), "file:/nonexistent");
         assert!(matches!(lower, Err(FileKeyError::WrongSecret { .. })));
     }
 
