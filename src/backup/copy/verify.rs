@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, bail};
 use innodb::PageNo;
-use innodb::page::{CodecError, SpaceContext};
+use innodb::page::{self, CodecError, SpaceContext};
 
 use super::page_check::{self, PageCheck};
 use super::queue::{OpenFile, Queue};
@@ -103,7 +103,13 @@ impl PageCopy<'_> {
             }
             if is_last {
                 if self.decrypted_pages == DecryptedPages::AreNamed {
-                    self.name_undecryptable(file, &mut failed, &mut problems);
+                    // Pages of the older formats that are compressed, too, have no such checksum.
+                    let is_sound = |page: &Failed| {
+                        bytes.get(page.start..page.start + size).is_some_and(|image| {
+                            page::verify(image, page.page_no, check.context()).is_ok()
+                        })
+                    };
+                    self.name_undecryptable(file, &mut failed, &mut problems, is_sound);
                 }
                 return self.damaged(queue, file, &failed, &problems);
             }
@@ -128,17 +134,18 @@ impl PageCopy<'_> {
         Ok(Vec::new())
     }
 
-    /// Names pages that are as the server wrote them, but are not what they should be when they are
+    /// Names pages that are as the server wrote them, going by their checksum, but are not what they should be when they are
     /// decrypted, and leaves them alone.
     fn name_undecryptable(
         &self,
         file: &OpenFile,
         failed: &mut Vec<Failed>,
         problems: &mut Vec<CodecError>,
+        is_sound: impl Fn(&Failed) -> bool,
     ) {
         let all = std::mem::take(failed).into_iter().zip(std::mem::take(problems));
         for (page, problem) in all {
-            if page_check::is_about_keys(&problem) {
+            if page_check::is_about_keys(&problem) && is_sound(&page) {
                 self.report.say(format_args!(
                     "Warning: {page} of {} has the right checksum, but {problem}. It is copied as \
                      it is; with --extended-validation this is an error.",
